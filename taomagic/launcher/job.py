@@ -1,0 +1,421 @@
+"""A job: one command that runs, ran, or was lost. The record on disk is the truth; this object only reads it.
+
+::
+
+    <project>/.tao/jobs/<id>/
+        job.json       what was started, when, where from            (written before anything starts)
+        mounts.json    the map it was started with
+        process.json   who runs it: supervisor and engine            (written by the supervisor)
+        log.txt        everything the command printed
+        exit.json      how it ended                                  (written by the supervisor, last)
+
+    STARTING -> RUNNING -> SUCCEEDED | FAILED | STOPPED
+                   └─────> LOST      (the supervisor is gone, and no exit.json)
+"""
+
+from __future__ import annotations
+
+import shlex
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from taomagic.errors import EnvironmentProblem, StageFailed, StageInterrupted
+from taomagic.launcher import hints, processes, records
+from taomagic.launcher.command import Command
+from taomagic.launcher.events import Event, EventReader
+from taomagic.launcher.progress import Artefact, JobState, Progress, Snapshot
+from taomagic.project.paths import PathMap, read_pairs
+
+__all__ = ["Artefact", "Job", "JobState", "Result", "Snapshot", "Update"]
+
+#: Bytes of the log that are parsed between two looks at the clock.
+BLOCK = 1 << 18
+#: Seconds between the record and the supervisor's first sign of life after which the job counts as lost.
+START_LIMIT_S = 60.0
+#: Exit codes that mean "stopped by SIGINT or SIGTERM", as a shell reports them and as the kernel does.
+STOPPED_CODES = frozenset({130, 143, -2, -15})
+
+
+@dataclass(frozen=True)
+class Update:
+    """What is new since the last update, and the job as it is now."""
+
+    events: tuple[Event, ...]
+    snapshot: Snapshot
+
+
+@dataclass
+class Result:
+    """How a job ended, and what it left.
+
+    Parameters
+    ----------
+    job_id, command, state, exit_code, log_path
+        Of the job; the key in ``command`` is masked, ``exit_code`` is negative for a signal.
+    metrics, per_class_ap
+        The last value of each.
+    history
+        One dictionary per epoch: ``epoch``, ``loss``, ``lr``, ``validation_loss``, ``mAP``, ``AP_<class>`` as far as printed.
+    artefacts
+        The files written, in order.
+    seconds
+        From start to end.
+    """
+
+    job_id: str
+    command: str
+    label: str
+    state: JobState
+    exit_code: int | None
+    seconds: float
+    log_path: Path
+    metrics: dict[str, float] = field(default_factory=dict)
+    per_class_ap: dict[str, float] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    artefacts: list[Artefact] = field(default_factory=list)
+    cause: str = ""
+    hints: tuple[str, ...] = ()
+    tail: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        measured = "".join(f", {name}={value:g}" for name, value in self.metrics.items() if name == "mAP")
+        return f"<Result {self.label}: {self.state}{measured}, {self.seconds:.1f} s, job {self.job_id}>"
+
+    @property
+    def ok(self) -> bool:
+        """Whether the command succeeded."""
+        return self.state is JobState.SUCCEEDED
+
+    def raise_for_state(self) -> None:
+        """Raise what the state means; do nothing after a success.
+
+        Raises
+        ------
+        StageInterrupted
+            The job was stopped.
+        StageFailed
+            The job failed or was lost.
+        """
+        if self.ok:
+            return
+        kind = StageInterrupted if self.state is JobState.STOPPED else StageFailed
+        raise kind(
+            self.reason,
+            exit_code=self.exit_code,
+            log_path=self.log_path,
+            tail=self.tail,
+            hint=self.hints[0] if self.hints else "",
+            where=f"tao {self.label}",
+        )
+
+    @property
+    def reason(self) -> str:
+        """Why it didn't succeed, in one sentence; empty after a success."""
+        match self.state:
+            case JobState.SUCCEEDED:
+                return ""
+            case JobState.STOPPED:
+                return "stopped before its end."
+            case JobState.LOST:
+                return "the process that watched over this command is gone, and left no result."
+        if self.cause:
+            return self.cause
+        if self.exit_code is not None and self.exit_code < 0:
+            return f"ended by {processes.signal_name(-self.exit_code)}."
+        if self.exit_code == 0:
+            return "it reported `Execution status: FAIL`, though its exit code is 0."
+        return f"ended with exit code {self.exit_code}."
+
+
+class Job:
+    """One command on record.
+
+    Parameters
+    ----------
+    directory
+        ``<project>/.tao/jobs/<id>``.
+
+    Raises
+    ------
+    EnvironmentProblem
+        There is no readable record.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        record = records.read_record(directory)
+        self.directory = directory
+        self.id = str(record["id"])
+        self.project = Path(record["project"])
+        self.backend = str(record["backend"])
+        self.command = _command(record["command"])
+        #: The command as typed, the key masked.
+        self.shown = str(record["shown"])
+        self.started = datetime.fromtimestamp(float(record["started"]), UTC)
+        self._record = record
+        self._reader: _LogReader | None = None
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id} {self.command.label}: {self.state}>"
+
+    @property
+    def log_path(self) -> Path:
+        """Everything the command printed."""
+        return self.directory / "log.txt"
+
+    @property
+    def state(self) -> JobState:
+        """Where the job is now, from its record and the processes alive."""
+        ended = self._ended()
+        if ended is not None:
+            return _final_state(ended)
+        process = records.read_json(self.directory / "process.json")
+        if process is None:
+            fresh = time.time() - self.started.timestamp() < START_LIMIT_S
+            return JobState.STARTING if fresh else JobState.LOST
+        if processes.is_supervisor(int(process["supervisor"]), self.directory):
+            return JobState.RUNNING
+        # It may have ended between the two looks.
+        ended = self._ended()
+        return JobState.LOST if ended is None else _final_state(ended)
+
+    @property
+    def exit_code(self) -> int | None:
+        """Exit code of the command, negative for a signal; ``None`` while it runs or where it is unknown."""
+        ended = self._ended()
+        return None if ended is None else int(ended["exit_code"])
+
+    @property
+    def seconds(self) -> float:
+        """Seconds from start to end, or to now."""
+        ended = self._ended()
+        if ended is not None:
+            end = float(ended["finished"])
+        elif self.state.finished:
+            end = self.log_path.stat().st_mtime if self.log_path.exists() else self.started.timestamp()
+        else:
+            end = time.time()
+        return max(0.0, end - self.started.timestamp())
+
+    def snapshot(self) -> Snapshot:
+        """Return the job as it is now."""
+        with self._lock:
+            if self._reader is None:
+                self._reader = _LogReader(self)
+            for _ in self._reader.read_all():
+                pass
+            return self._reader.snapshot()
+
+    def updates(self, poll_s: float = 0.1) -> Iterator[Update]:
+        """Yield what is new, from the log's first line on, until the job has ended.
+
+        Parameters
+        ----------
+        poll_s
+            Shortest time between two updates.
+
+        Yields
+        ------
+        Update
+            At most one per ``poll_s`` while text arrives, one a second while none does; the last one holds the final
+            state.
+        """
+        reader = _LogReader(self)
+        quiet_since = float("-inf")
+        while True:
+            began = time.monotonic()
+            finished = self.state.finished  # asked before reading: what is read afterwards is then complete
+            new: list[Event] = []
+            for block in reader.read_all():
+                new += block
+                # A replayed log may be long: show something every now and then.
+                if time.monotonic() - began > poll_s:
+                    yield Update(tuple(new), reader.snapshot())
+                    new, began, quiet_since = [], time.monotonic(), time.monotonic()
+            if finished:
+                new += reader.close()
+                yield Update(tuple(new), reader.snapshot())
+                return
+            if new or time.monotonic() - quiet_since >= 1.0:
+                quiet_since = time.monotonic()
+                yield Update(tuple(new), reader.snapshot())
+            time.sleep(max(0.0, poll_s - (time.monotonic() - began)))
+
+    def follow(self, poll_s: float = 0.1) -> Iterator[Snapshot]:
+        """Yield snapshots until the job has ended; see :meth:`updates`."""
+        for update in self.updates(poll_s):
+            yield update.snapshot
+
+    def wait(self, timeout: float | None = None) -> Result:
+        """Wait for the end.
+
+        Parameters
+        ----------
+        timeout
+            Seconds; ``None`` waits as long as it takes.
+
+        Raises
+        ------
+        TimeoutError
+            The job still runs after ``timeout``.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self.state.finished:
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"Job {self.id} still runs after {timeout} s.")
+            time.sleep(0.05)
+        return self.result()
+
+    def result(self) -> Result:
+        """Return how the job stands, without waiting."""
+        now = self.snapshot()
+        return Result(
+            job_id=self.id,
+            command=self.shown,
+            label=self.command.label,
+            state=now.state,
+            exit_code=now.exit_code,
+            seconds=now.elapsed_s,
+            log_path=self.log_path,
+            metrics=dict(now.metrics),
+            per_class_ap=dict(now.per_class_ap),
+            history=[dict(row) for row in now.history],
+            artefacts=list(now.artefacts),
+            cause=now.cause,
+            hints=now.hints,
+            tail=tuple(line for line in now.lines if line.strip())[-15:],
+        )
+
+    def request_stop(self) -> None:
+        """Ask the command to stop, and return at once. A second request kills it."""
+        self._signal("stop")
+
+    def stop(self, grace_s: float = 10.0) -> JobState:
+        """Stop the command: ask politely, kill it after ``grace_s`` seconds.
+
+        Returns
+        -------
+        JobState
+            The state afterwards; a job that had already ended is left as it is.
+        """
+        self.request_stop()
+        if not self._ends_within(grace_s):
+            self.kill()
+        return self.state
+
+    def kill(self) -> JobState:
+        """End the command at once, without giving it time to save anything."""
+        self._signal("kill")
+        self._ends_within(10.0)
+        return self.state
+
+    def tail(self, n: int = 20) -> list[str]:
+        """Return the last ``n`` lines of the log, at most 200."""
+        return list(self.snapshot().lines[-n:]) if n > 0 else []
+
+    def _signal(self, wish: processes.Wish) -> None:
+        process = records.read_json(self.directory / "process.json")
+        if process is not None and self._ended() is None:
+            processes.send(wish, process, self.directory, list(self._record["engine_argv"]))
+
+    def _ends_within(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while not self.state.finished:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        return True
+
+    def _ended(self) -> Mapping[str, Any] | None:
+        return records.read_json(self.directory / "exit.json")
+
+    def _path_map(self) -> PathMap:
+        try:
+            return PathMap(read_pairs(self.directory / "mounts.json"))
+        except EnvironmentProblem:
+            return PathMap()
+
+
+class _LogReader:
+    """Reads a job's log and status file forward, once."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._events = EventReader()
+        self._progress = Progress(job._path_map().to_host)
+        self._offset = 0
+        status = job._record.get("status_file")
+        self._status = (
+            records.StatusFile(Path(status), int(job._record.get("status_offset", 0))) if status else None
+        )
+
+    def read_all(self) -> Iterator[list[Event]]:
+        """Yield the events of what has been written since the last call, block by block."""
+        try:
+            log = self._job.log_path.open("rb")
+        except FileNotFoundError:
+            return
+        with log:
+            log.seek(self._offset)
+            while block := log.read(BLOCK):
+                self._offset += len(block)
+                yield self._take(self._events.feed(block))
+        if self._status is not None:
+            for epoch, rate in self._status.read_rates():
+                self._progress.measure_rate(epoch, rate)
+
+    def close(self) -> list[Event]:
+        """Return the events of a last line without its end."""
+        return self._take(self._events.close())
+
+    def _take(self, events: Iterator[Event]) -> list[Event]:
+        now = time.monotonic()
+        taken = list(events)
+        for event in taken:
+            self._progress.add(event, now)
+        return taken
+
+    def snapshot(self) -> Snapshot:
+        job = self._job
+        state, exit_code = job.state, job.exit_code
+        guesses: tuple[str, ...] = ()
+        if state in {JobState.FAILED, JobState.LOST}:
+            guesses = hints.guess(exit_code, self._progress.recent_text())
+        return self._progress.snapshot(
+            state=state,
+            command=job.shown,
+            job_id=job.id,
+            label=job.command.label,
+            exit_code=exit_code,
+            elapsed_s=job.seconds,
+            log_path=job.log_path,
+            hints=guesses,
+        )
+
+
+def _final_state(ended: Mapping[str, Any]) -> JobState:
+    code = int(ended["exit_code"])
+    if code == 0:
+        # NVIDIA's containers may end with 0 after a failure; what they say counts.
+        return JobState.FAILED if ended.get("status") == "FAIL" else JobState.SUCCEEDED
+    return JobState.STOPPED if ended.get("stopped") or code in STOPPED_CODES else JobState.FAILED
+
+
+def _command(record: Mapping[str, Any]) -> Command:
+    return Command(
+        action=str(record["action"]),
+        group=str(record["group"]),
+        task=str(record["task"]),
+        subtask=str(record["subtask"]),
+        args=tuple(str(word) for word in record["args"]),
+    )
+
+
+def shown_args(job: Job) -> list[str]:
+    """Return the words of a job's masked command, without ``tao``."""
+    return shlex.split(job.shown)[1:]

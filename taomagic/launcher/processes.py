@@ -1,0 +1,70 @@
+"""Who runs a job, and how to signal it without ever hitting a stranger that got the same process number."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+Wish = Literal["stop", "kill"]
+
+#: What the supervisor understands. A second SIGTERM kills as well.
+_TO_SUPERVISOR = {"stop": signal.SIGTERM, "kill": signal.SIGUSR1}
+_TO_ENGINE = {"stop": signal.SIGINT, "kill": signal.SIGKILL}
+
+
+def is_supervisor(pid: int, directory: Path) -> bool:
+    """Tell whether process ``pid`` is alive and supervises the job in ``directory``.
+
+    The command line names the job, so a number given to another process, after a restart of the machine too, isn't
+    mistaken for it; and unlike a start time it doesn't move when the clock is set.
+    """
+    words = _command_line(pid)
+    return (
+        words is not None
+        and any(word.endswith("supervisor.py") for word in words)
+        and str(directory) in words
+    )
+
+
+def send(wish: Wish, process: Mapping[str, Any], directory: Path, engine_argv: list[str]) -> None:
+    """Stop or kill a job.
+
+    Parameters
+    ----------
+    process
+        The job's ``process.json``.
+    engine_argv
+        The engine's command line: it is signalled itself where its supervisor is gone.
+    """
+    supervisor, engine = int(process["supervisor"]), int(process["engine"])
+    if is_supervisor(supervisor, directory):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(supervisor, _TO_SUPERVISOR[wish])
+    elif _command_line(engine) == engine_argv:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(engine, _TO_ENGINE[wish])
+
+
+def _command_line(pid: int) -> list[str] | None:
+    """Return the words of a living process, ``None`` where it is gone, a zombie, or somebody else's."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return list(process.cmdline())
+    except psutil.Error:
+        return None
+
+
+def signal_name(number: int) -> str:
+    """Return ``SIGKILL`` for 9."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
