@@ -1,0 +1,90 @@
+"""The file of ``dataset_convert -d``: which images and labels become TFRecords, and how they are divided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["CocoExport", "DatasetExport", "KittiExport", "read_dataset_export"]
+
+
+@dataclass(frozen=True, slots=True)
+class KittiExport:
+    """``kitti_config``: folders of images and of KITTI label files.
+
+    Directory names are relative to ``root_directory_path``, which is a container path as written.
+    """
+
+    root_directory_path: str
+    image_dir_name: str
+    label_dir_name: str
+    image_extension: str  #: with its dot
+    partition_mode: Literal["random", "sequence"]
+    num_partitions: int
+    val_split: float  #: per cent of the images that go to fold 0; random mode only
+    num_shards: int  #: files for each fold
+    kitti_sequence_to_frames_file: str | None  #: relative to the root; sequence mode only
+
+
+@dataclass(frozen=True, slots=True)
+class CocoExport:
+    """``coco_config``: one folder of images and one annotation file for each fold."""
+
+    root_directory_path: str
+    image_dir_names: tuple[str, ...]
+    annotation_files: tuple[str, ...]
+    num_partitions: int
+    num_shards: tuple[int, ...]  #: one number for each fold
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetExport:
+    """A data set export file; exactly one of ``kitti`` and ``coco`` is set.
+
+    Parameters
+    ----------
+    path, text
+        The file as the person named it, and what it says.
+    image_directory_path
+        As written; ``None`` if the file has none.
+    class_mapping
+        Lower-cased class in the labels -> lower-cased class of the records. Empty if the file has none, in
+        which case ``dataset_convert -c`` must name the classes.
+    classes
+        The sorted targets; the id in the records is the index plus 1.
+    """
+
+    path: str
+    text: str
+    kitti: KittiExport | None
+    coco: CocoExport | None
+    image_directory_path: str | None
+    class_mapping: Mapping[str, str]
+    classes: tuple[str, ...]
+
+
+def read_dataset_export(path: Path, *, shown_as: str | None = None) -> DatasetExport:
+    """Read and check a data set export file.
+
+    Parameters
+    ----------
+    path
+        The file on this machine.
+    shown_as
+        The name to use in messages, usually the path as the person wrote it.
+
+    Returns
+    -------
+    DatasetExport
+        With all defaults filled in.
+
+    Raises
+    ------
+    SpecProblem
+        If the file can't be read or breaks a rule.
+    """
+    from taomagic.spec._resolve_export import resolve_export
+
+    return resolve_export(path, shown_as=shown_as)
