@@ -1,0 +1,1 @@
+"""The networks, in PyTorch: everything that a ``<task> <sub-task>`` command does, as a process of its own."""

@@ -1,0 +1,112 @@
+"""ResNet as TAO builds it for detection (He et al., 2016, with NVIDIA's changes).
+
+No pooling after the stem, strides 2, 2, 2, 1 in the four stages (so the last map has stride 16), the stride on a
+block's first convolution, and a 1×1 projection with batch normalisation on *every* shortcut. Convolutions have no bias.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from taomagic.engine.backbones.layers import Widths, batch_norm, conv
+
+#: Blocks in each of the four stages.
+BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
+STAGE_CHANNELS = (64, 128, 256, 512)
+STAGE_STRIDES = (2, 2, 2, 1)
+#: The stage whose output is the tap: stride 8, the map for small objects.
+TAP_STAGE = 2
+
+
+class BasicBlock(nn.Module):
+    """Two 3×3 convolutions beside a 1×1 projection, added up.
+
+    Parameters
+    ----------
+    name
+        TAO's name of the block, e.g. ``"block_1a"``.
+    in_channels, channels
+        Channels of the input, and of the output at full width.
+    stride
+        Stride of the first convolution and of the projection.
+    widths
+        Output channels by layer name.
+    """
+
+    def __init__(self, name: str, in_channels: int, channels: int, stride: int, widths: Widths) -> None:
+        super().__init__()
+        inner = widths(f"{name}_conv_1", channels)
+        outer = widths(f"{name}_conv_2", channels)
+        self.conv_1 = conv(in_channels, inner, 3, stride=stride)
+        self.bn_1 = batch_norm(inner)
+        self.relu_1 = nn.ReLU(inplace=True)
+        self.conv_2 = conv(inner, outer, 3)
+        self.bn_2 = batch_norm(outer)
+        self.conv_shortcut = conv(in_channels, outer, 1, stride=stride)
+        self.bn_shortcut = batch_norm(outer)
+        self.relu = nn.ReLU(inplace=True)
+        self.out_channels = outer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [N, in, H, W] to [N, out, H/stride, W/stride]."""
+        y = self.relu_1(self.bn_1(self.conv_1(x)))
+        y = self.bn_2(self.conv_2(y))
+        return self.relu(y + self.bn_shortcut(self.conv_shortcut(x)))  # type: ignore[no-any-return]
+
+
+class ResNet(nn.Module):
+    """ResNet-10, 18 or 34 without its classifier.
+
+    Parameters
+    ----------
+    nlayers
+        10, 18 or 34.
+    in_channels
+        1 or 3.
+    widths
+        Output channels by layer name (``conv1``, ``block_1a_conv_1``, …).
+
+    Attributes
+    ----------
+    tap_channels, out_channels
+        Channels of the two maps that :meth:`forward` returns.
+    """
+
+    def __init__(self, nlayers: int, in_channels: int, widths: Widths) -> None:
+        super().__init__()
+        channels = widths("conv1", 64)
+        self.conv1 = conv(in_channels, channels, 7, stride=2)
+        self.bn_conv1 = batch_norm(channels)
+        self.relu_1 = nn.ReLU(inplace=True)
+        self.block_names: list[list[str]] = []
+        self.tap_channels = 0
+        for stage, count in enumerate(BLOCKS[nlayers], start=1):
+            names = [f"block_{stage}{chr(ord('a') + i)}" for i in range(count)]
+            for i, name in enumerate(names):
+                stride = STAGE_STRIDES[stage - 1] if i == 0 else 1
+                block = BasicBlock(name, channels, STAGE_CHANNELS[stage - 1], stride, widths)
+                self.add_module(name, block)
+                channels = block.out_channels
+            self.block_names.append(names)
+            if stage == TAP_STAGE:
+                self.tap_channels = channels
+        self.out_channels = channels
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map an image [N, C, H, W] to the tap (stride 8) and the last map (stride 16)."""
+        x = self.relu_1(self.bn_conv1(self.conv1(x)))
+        tap = x
+        for stage, names in enumerate(self.block_names, start=1):
+            for name in names:
+                x = self.get_submodule(name)(x)
+            if stage == TAP_STAGE:
+                tap = x
+        return tap, x
+
+    def blocks(self) -> dict[int, list[nn.Module]]:
+        """Return the modules of each id of ``freeze_blocks``: 0 is ``conv1``, 1 to 4 are the stages."""
+        stages = {0: [self.conv1]}
+        return {
+            **stages,
+            **{i: [self.get_submodule(n) for n in names] for i, names in enumerate(self.block_names, 1)},
+        }

@@ -1,0 +1,113 @@
+"""The engine's command line: the same words as in NVIDIA's containers, one process for each command.
+
+Prints ``Execution status: PASS`` or ``FAIL`` last, and ends with 0, with 1 after an error, or with 128 + the signal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+
+from taomagic.engine.console import open_console, say
+from taomagic.engine.signals import Stopped, install_handlers
+from taomagic.engine.status import StatusLog
+from taomagic.errors import TaoError, UsageProblem
+from taomagic.project.paths import PathMap
+from taomagic.spec.arguments import SUBTASKS, parse_arguments
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    install_handlers()
+    args: argparse.Namespace | None = None
+    paths = PathMap()
+    try:
+        args = _parse(words)
+        paths = PathMap.from_environment()
+        open_console(
+            paths.to_host(args.log_file) if args.log_file else None, verbose=getattr(args, "verbose", False)
+        )
+        # Imported here: `--help` and a misspelt flag must not wait for torch.
+        module = importlib.import_module(f"taomagic.engine.{args.task}.{args.subtask}")
+        module.run(args, paths)
+    except TaoError as problem:
+        return _fail(args, paths, str(problem.message), where=problem.where, hint=problem.hint)
+    except Stopped as stopped:
+        _write_failure(args, paths, f"Stopped by {stopped}")
+        say(f"Stopped by {stopped}.")
+        say("Execution status: FAIL")
+        return stopped.exit_code
+    except MemoryError:
+        return _fail(args, paths, "the memory is full", hint="Lower batch_size_per_gpu, or the image size.")
+    except OSError as error:
+        return _fail(args, paths, *_explain_os_error(error))
+    except (
+        Exception
+    ) as error:  # an error of ours: the log keeps the traceback, the person gets one line first
+        traceback.print_exc(file=sys.stdout)
+        return _fail(
+            args,
+            paths,
+            f"unexpected {type(error).__name__}: {error}",
+            hint="This is a mistake in taomagic, not yours; please report it with the log.",
+        )
+    say("Execution status: PASS")
+    return 0
+
+
+def _parse(words: Sequence[str]) -> argparse.Namespace:
+    """Parse ``<task> <sub-task> …``."""
+    if not words or words[0] not in SUBTASKS:
+        raise UsageProblem(
+            f"the embedded engine has no task {words[0]!r}" if words else "a task is missing",
+            hint=f"Tasks: {', '.join(SUBTASKS)}",
+        )
+    return parse_arguments(words[0], words[1:])
+
+
+def _explain_os_error(error: OSError) -> tuple[str, str, str]:
+    """Return message, place and hint for what the operating system refused."""
+    where = str(error.filename or "")
+    if error.errno == errno.ENOSPC:
+        return (
+            "the disk is full",
+            where,
+            "Free some space and give the same command again: a training resumes from its last checkpoint.",
+        )
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return (
+            f"not allowed: {error.strerror}",
+            where,
+            "Check who owns this file or folder, and its permissions.",
+        )
+    return str(error.strerror or error), where, ""
+
+
+def _fail(
+    args: argparse.Namespace | None, paths: PathMap, message: str, where: str = "", hint: str = ""
+) -> int:
+    text = f"{where}: {message}" if where else message
+    _write_failure(args, paths, text)
+    say(f"ERROR: {text}")
+    if hint:
+        say(f"HINT: {hint}")
+    say("Execution status: FAIL")
+    return 1
+
+
+def _write_failure(args: argparse.Namespace | None, paths: PathMap, message: str) -> None:
+    """Record the failure in ``status.json`` where the command has a results folder that exists."""
+    results_dir = getattr(args, "results_dir", None)
+    if not results_dir:
+        return
+    folder = paths.to_host(results_dir)
+    try:
+        if folder.is_dir():
+            StatusLog(folder).write("FAILURE", message)
+    except OSError:
+        pass  # the error that is being reported matters more than its record

@@ -1,0 +1,108 @@
+"""``ssd evaluate``: average precision of a model on the validation data of the spec."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from dataclasses import replace
+
+from taomagic.engine.console import say
+from taomagic.engine.data.loading import ValidationData
+from taomagic.engine.device import choose_device
+from taomagic.engine.evaluation.pr_curve import write_pr_curve
+from taomagic.engine.ssd.evaluation import evaluate_model, metrics_of, print_table
+from taomagic.engine.ssd.predictor import Predictor, load_predictor
+from taomagic.engine.status import StatusLog
+from taomagic.errors import ModelFileProblem, UsageProblem
+from taomagic.project.paths import PathMap
+from taomagic.spec.ssd import DataSource, SSDExperiment, read_experiment
+
+logger = logging.getLogger(__name__)
+
+
+def run(args: argparse.Namespace, paths: PathMap) -> None:
+    """Carry out ``ssd evaluate``."""
+    model_path = paths.to_host(args.model)
+    results_dir = paths.to_host(args.results_dir) if args.results_dir else model_path.parent
+    status = StatusLog(results_dir)
+    experiment = read_experiment(paths.to_host(args.spec), purpose="evaluate", shown_as=args.spec)
+    experiment = with_overrides(experiment, args)
+    assert experiment.evaluation is not None
+    assert experiment.nms is not None
+    device = choose_device(args.gpu_index)
+    predictor = load_predictor(model_path, args.key, device, experiment.nms, shown_as=args.model)
+    check_against_spec(predictor, experiment, args.model)
+    status.write("STARTED", "Starting SSD evaluation.")
+    logger.info(
+        "Evaluating a %s on %s, batch size %d.",
+        predictor.kind,
+        device.describe(),
+        experiment.evaluation.batch_size,
+    )
+    data = ValidationData(experiment, paths)
+    evaluation, _, _ = evaluate_model(predictor, data, experiment.evaluation)
+    print_table(evaluation, digits=3)
+    if experiment.evaluation.visualize_pr_curve:
+        target = results_dir / "PR_curve.png"
+        write_pr_curve(target, evaluation)
+        say(f"Saved: {paths.to_container(target)}")
+    status.write(
+        "SUCCESS",
+        "Evaluation finished successfully.",
+        kpi={"mAP": evaluation.mean_average_precision},
+        categorical={"average_precision": {k: v for k, v in metrics_of(evaluation).items() if k != "mAP"}},
+    )
+
+
+def with_overrides(experiment: SSDExperiment, args: argparse.Namespace) -> SSDExperiment:
+    """Let ``-i`` with ``-l`` (the validation data) and ``-b`` (the batch size) win over the spec.
+
+    Raises
+    ------
+    UsageProblem
+        If only one of ``-i`` and ``-l`` is given.
+    """
+    assert experiment.dataset is not None
+    assert experiment.evaluation is not None
+    if bool(args.image_dir) != bool(args.label_dir):
+        raise UsageProblem(
+            "-i and -l go together: images and their labels",
+            where="ssd evaluate",
+            hint="Give both, or neither to use validation_data_sources of the spec.",
+        )
+    if args.image_dir:
+        source = DataSource(
+            tfrecords_path=None, label_directory_path=args.label_dir, image_directory_path=args.image_dir
+        )
+        experiment = replace(
+            experiment, dataset=replace(experiment.dataset, validation_data_sources=(source,))
+        )
+    if args.batch_size:
+        experiment = replace(
+            experiment, evaluation=replace(experiment.evaluation, batch_size=args.batch_size)
+        )
+    return experiment
+
+
+def check_against_spec(predictor: Predictor, experiment: SSDExperiment, shown_as: str) -> None:
+    """Make sure that model and spec speak of the same input and classes.
+
+    Raises
+    ------
+    ModelFileProblem
+        With both values, because a wrong class order would only show as a bad score.
+    """
+    augmentation, dataset = experiment.augmentation, experiment.dataset
+    assert augmentation is not None
+    assert dataset is not None
+    wanted_shape = (augmentation.output_channel, augmentation.output_height, augmentation.output_width)
+    for what, stored, wanted in (
+        ("classes", predictor.classes, dataset.classes),
+        ("input (channels, height, width)", predictor.input_shape, wanted_shape),
+    ):
+        if tuple(stored) != tuple(wanted):
+            raise ModelFileProblem(
+                f"the model's {what} {tuple(stored)} and the spec's {tuple(wanted)} differ",
+                where=shown_as,
+                hint="Use the spec that the model was trained with.",
+            )

@@ -1,0 +1,108 @@
+"""Predictions over a validation set, and the tables that TAO prints about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from taomagic.engine.console import progress, say
+from taomagic.engine.data.loading import Batch, ValidationData
+from taomagic.engine.evaluation.average_precision import (
+    Evaluation,
+    ImageDetections,
+    ImageTruth,
+    evaluate_detections,
+)
+from taomagic.engine.ssd.objective import Objective
+from taomagic.engine.ssd.postprocess import Detections
+from taomagic.engine.ssd.predictor import Predictor, TorchPredictor
+from taomagic.spec.ssd import EvaluationSettings
+
+RULE = "*" * 31
+
+
+def truths_of(batch: Batch) -> list[ImageTruth]:
+    """Return the objects of each image of a batch, without padding."""
+    result = []
+    for boxes, labels, difficult in zip(batch.boxes, batch.labels, batch.difficult, strict=True):
+        real = labels > 0
+        result.append(ImageTruth(boxes[real].double().numpy(), labels[real].numpy(), difficult[real].numpy()))
+    return result
+
+
+def on_pixels(found: Detections, input_shape: tuple[int, int, int]) -> ImageDetections:
+    """Round detections to whole pixels inside the image, as the original does before it compares them."""
+    _, height, width = input_shape
+    limit = np.array([width, height, width, height], dtype=np.float64)
+    boxes = np.clip(np.rint(found.boxes.astype(np.float64)), 0, limit)
+    return ImageDetections(boxes, found.scores.astype(np.float64), found.labels)
+
+
+def evaluate_model(
+    predictor: Predictor, data: ValidationData, settings: EvaluationSettings
+) -> tuple[Evaluation, list[ImageTruth], list[ImageDetections]]:
+    """Run a model over the validation data and score it."""
+    batches = data.batches(settings.batch_size)
+    steps = -(-len(data.names) // settings.batch_size)
+    truths, detections = [], []
+    for batch in progress(batches, "Producing predictions", steps):
+        truths += truths_of(batch)
+        detections += [on_pixels(d, predictor.input_shape) for d in predictor.predict(batch.images)]
+    return score(predictor.classes, truths, detections, settings), truths, detections
+
+
+def score(
+    classes: tuple[str, ...],
+    truths: list[ImageTruth],
+    detections: list[ImageDetections],
+    settings: EvaluationSettings,
+) -> Evaluation:
+    """Compute the average precisions that the spec asks for."""
+    say("Start to calculate AP for each class")
+    return evaluate_detections(
+        truths,
+        detections,
+        classes,
+        iou_threshold=settings.matching_iou_threshold,
+        mode=settings.average_precision_mode,
+    )
+
+
+def validate(
+    predictor: TorchPredictor, data: ValidationData, settings: EvaluationSettings, objective: Objective
+) -> tuple[Evaluation, float]:
+    """Score the network in training, and compute its loss on the validation images.
+
+    Returns
+    -------
+    tuple
+        The evaluation, and the mean loss of the validation batches without the regulariser, on the same scale as the
+        training loss. (The original's value is larger by about the batch size, which makes the two incomparable.)
+    """
+    losses, images = [], []
+    truths, detections = [], []
+    steps = -(-len(data.names) // settings.batch_size)
+    for batch in progress(data.batches(settings.batch_size), "Producing predictions", steps):
+        scores, offsets = predictor.raw(batch.images)
+        losses.append(float(objective(scores, offsets, batch).total))
+        images.append(len(batch.names))
+        truths += truths_of(batch)
+        detections += [on_pixels(d, predictor.input_shape) for d in predictor.select(scores, offsets)]
+    evaluation = score(predictor.classes, truths, detections, settings)
+    return evaluation, float(np.average(losses, weights=images))
+
+
+def print_table(evaluation: Evaluation, *, digits: int) -> None:
+    """Print TAO's table of average precisions between two rules of stars."""
+    say(RULE)
+    for name, result in evaluation.classes.items():
+        say(f"{name:<14}{'AP':<6}{round(result.average_precision, digits)}")
+    say(f"{'':<14}{'mAP':<6}{round(evaluation.mean_average_precision, digits)}")
+    say(RULE)
+
+
+def metrics_of(evaluation: Evaluation) -> dict[str, float]:
+    """Return ``AP_<class>`` and ``mAP``, the names that TAO's CSV log uses."""
+    metrics: Mapping[str, float] = {f"AP_{n}": r.average_precision for n, r in evaluation.classes.items()}
+    return {**metrics, "mAP": evaluation.mean_average_precision}

@@ -1,0 +1,47 @@
+"""What SSD minimises: matching and loss of one batch, bound to a network's anchors and a spec's settings."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from taomagic.engine.data.loading import Batch
+from taomagic.engine.ssd.loss import LossParts, multibox_loss
+from taomagic.engine.ssd.model import SSD
+from taomagic.engine.ssd.targets import match
+from taomagic.spec.ssd import SSDModelSettings
+
+
+class Objective:
+    """The loss of predictions against the objects of a batch.
+
+    Parameters
+    ----------
+    model
+        Gives anchors, variances and the input size; already on its device.
+    settings
+        ``ssd_config``: matching thresholds, ``neg_pos_ratio`` and ``alpha``.
+    """
+
+    def __init__(self, model: SSD, settings: SSDModelSettings) -> None:
+        _, height, width = model.architecture.input_shape
+        device = model.anchors.device
+        self._anchors = model.anchors
+        self._variances = torch.tensor(model.architecture.anchors.variances, device=device)
+        self._size = torch.tensor([width, height, width, height], dtype=torch.float32, device=device)
+        self._settings = settings
+
+    def __call__(self, scores: Tensor, offsets: Tensor, batch: Batch) -> LossParts:
+        """Match the batch's objects to the anchors and compare with what the network said."""
+        device = self._anchors.device
+        targets = match(
+            self._anchors,
+            batch.boxes.to(device) / self._size,
+            batch.labels.to(device),
+            self._variances,
+            pos_iou_thresh=self._settings.pos_iou_thresh,
+            neg_iou_thresh=self._settings.neg_iou_thresh,
+        )
+        return multibox_loss(
+            scores, offsets, targets, alpha=self._settings.alpha, neg_pos_ratio=self._settings.neg_pos_ratio
+        )

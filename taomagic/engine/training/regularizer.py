@@ -1,0 +1,60 @@
+"""L1 and L2 penalties on convolution kernels, applied to the gradients directly.
+
+Putting the penalty into the loss would make autograd walk over every weight; its gradient is known, so it is added.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Kind = Literal["NO_REG", "L1", "L2"]
+
+
+class Regularizer:
+    """The penalty ``weight · Σ|k|`` (L1) or ``weight · Σk²`` (L2) over the kernels of a model.
+
+    Biases and batch normalisation are spared, and so are depthwise kernels, which Keras regularises by another argument
+    that TAO leaves unset.
+
+    Parameters
+    ----------
+    kind, weight
+        As in the spec's ``regularizer``.
+    model
+        Whose convolutions are regularised; frozen kernels have no gradient and stay as they are.
+    """
+
+    def __init__(self, kind: Kind, weight: float, model: nn.Module) -> None:
+        self.kind = kind
+        self.weight = weight
+        self.kernels = [
+            m.weight
+            for m in model.modules()
+            if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)
+            and not (m.groups > 1 and m.groups == m.in_channels)
+        ]
+
+    @torch.no_grad()
+    def penalty(self) -> Tensor | float:
+        """Return the value to add to the loss that is shown."""
+        if self.kind == "NO_REG":
+            return 0.0
+        norms = torch.stack(torch._foreach_norm(self.kernels, 1 if self.kind == "L1" else 2))
+        return self.weight * (norms.sum() if self.kind == "L1" else norms.square().sum())
+
+    @torch.no_grad()
+    def add_gradients(self) -> None:
+        """Add the penalty's gradient to that of the loss."""
+        if self.kind == "NO_REG":
+            return
+        trained = [k for k in self.kernels if k.grad is not None]
+        if not trained:
+            return
+        gradients = [k.grad for k in trained]
+        if self.kind == "L1":
+            torch._foreach_add_(gradients, torch._foreach_sign(trained), alpha=self.weight)
+        else:
+            torch._foreach_add_(gradients, trained, alpha=2 * self.weight)

@@ -1,0 +1,141 @@
+"""Which run filled a results folder, how far it came, and whether the same command may go on from there.
+
+A training can end at any moment: a closed laptop, ``kill -9``, a full disk. The record beside the weights says what was
+trained (fingerprints of spec, data and starting weights) and the last epoch whose checkpoint is complete. The same
+command resumes there; any other command starts afresh and first sets aside what a finished run left.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+logger = logging.getLogger(__name__)
+
+RECORD_NAME = "training_run.json"
+#: Where the weights of a finished run wait until the new run has finished too.
+SET_ASIDE_NAME = "previous_run"
+
+RunState = Literal["running", "interrupted", "failed", "finished"]
+
+
+@dataclass
+class RunRecord:
+    """The record of one training.
+
+    Attributes
+    ----------
+    results_dir
+        Folder on this machine.
+    fingerprint
+        What has to be the same for a resume: name of the thing -> hash.
+    state
+        ``running`` also describes a run that was killed; ``failed`` one that must not be resumed (its loss was NaN).
+    epoch
+        Last epoch (1-based) with a complete checkpoint; 0 before the first.
+    checkpoint
+        That checkpoint, relative to ``results_dir``.
+    history
+        One row of metrics for each epoch up to ``epoch``, or later ones that are trained again after a resume.
+    """
+
+    results_dir: Path
+    fingerprint: dict[str, str]
+    state: RunState = "running"
+    epoch: int = 0
+    checkpoint: str = ""
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, results_dir: Path) -> RunRecord | None:
+        """Return the record of the run that filled ``results_dir``, or ``None``."""
+        try:
+            data = json.loads((results_dir / RECORD_NAME).read_text(encoding="utf-8"))
+            return cls(results_dir=results_dir, **data)
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def write(self) -> None:
+        """Replace the record on disk in one step."""
+        data = asdict(self)
+        del data["results_dir"]
+        write_text_atomically(self.results_dir / RECORD_NAME, json.dumps(data, indent=1))
+
+    def difference(self, fingerprint: Mapping[str, str]) -> list[str]:
+        """Return the names of what is not as it was in this run."""
+        keys = sorted({*fingerprint, *self.fingerprint})
+        return [key for key in keys if fingerprint.get(key) != self.fingerprint.get(key)]
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write a text file so that a reader, or a crash, sees the old content or the new, never half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def find_resumable(results_dir: Path, fingerprint: Mapping[str, str]) -> RunRecord | None:
+    """Return the record of an interrupted run of the same command, or ``None`` and the reason in the log."""
+    record = RunRecord.read(results_dir)
+    if record is None or record.state == "finished" or record.epoch == 0:
+        return None
+    if record.state == "failed":
+        logger.info("The earlier run in this folder failed and can't be resumed; starting afresh.")
+        return None
+    different = record.difference(fingerprint)
+    if different:
+        logger.info(
+            "An earlier run in this folder was interrupted after epoch %d, but its %s differed; starting afresh.",
+            record.epoch,
+            " and ".join(different),
+        )
+        return None
+    if not (results_dir / record.checkpoint).is_file():
+        logger.info(
+            "The last checkpoint of the interrupted run, %s, is gone; starting afresh.", record.checkpoint
+        )
+        return None
+    return record
+
+
+def set_aside(results_dir: Path, patterns: tuple[str, ...]) -> None:
+    """Make room for a new run without losing a finished one.
+
+    Files of a finished (or unknown) run that match ``patterns`` move to ``previous_run/``, where they stay until the
+    new run has finished. What an unfinished run left is removed if a finished one already waits there.
+    """
+    files = sorted(path for pattern in patterns for path in results_dir.glob(pattern) if path.is_file())
+    if not files:
+        return
+    record = RunRecord.read(results_dir)
+    aside = results_dir / SET_ASIDE_NAME
+    if record is not None and record.state != "finished" and aside.exists():
+        for path in files:
+            path.unlink()
+        return
+    if aside.exists():
+        shutil.rmtree(aside)
+    for path in files:
+        target = aside / path.relative_to(results_dir)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+    logger.info(
+        "%d files of an earlier run are kept in %s until this run has finished.", len(files), SET_ASIDE_NAME
+    )
+
+
+def drop_set_aside(results_dir: Path) -> None:
+    """Remove what :func:`set_aside` kept; called when the new run has finished."""
+    shutil.rmtree(results_dir / SET_ASIDE_NAME, ignore_errors=True)

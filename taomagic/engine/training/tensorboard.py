@@ -1,0 +1,99 @@
+"""TensorBoard: what ``visualizer`` in the spec asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from torch import nn
+
+from taomagic.spec.ssd import VisualizerSettings
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+    from taomagic.engine.data.loading import Batch
+
+
+class TensorBoard:
+    """Writes events under ``<results_dir>/events``; without a visualizer every method does nothing.
+
+    Parameters
+    ----------
+    settings
+        The spec's ``visualizer``.
+    writer
+        ``None`` where nothing is to be written.
+    """
+
+    def __init__(self, settings: VisualizerSettings | None, writer: SummaryWriter | None) -> None:
+        self._settings = settings
+        self._writer = writer
+
+    @classmethod
+    def open(
+        cls, settings: VisualizerSettings | None, results_dir: Path, classes: tuple[str, ...]
+    ) -> TensorBoard:
+        """Open the event file if the spec enables it; ``classes`` are written once, as a legend for the images."""
+        if settings is None or not settings.enabled:
+            return cls(settings, None)
+        from torch.utils.tensorboard import SummaryWriter
+
+        writer = SummaryWriter(str(results_dir / "events"))
+        writer.add_text("classes", ", ".join(classes))
+        return cls(settings, writer)
+
+    def step_logger(self, first_step: int) -> Callable[[int, float, float], None] | None:
+        """Return what records loss and learning rate of each step of an epoch."""
+        writer = self._writer
+        if writer is None:
+            return None
+
+        def log(step: int, loss: float, learning_rate: float) -> None:
+            writer.add_scalar("loss", loss, first_step + step)
+            writer.add_scalar("lr", learning_rate, first_step + step)
+
+        return log
+
+    def watch(self, batches: Iterator[Batch], epoch: int) -> Iterator[Batch]:
+        """Pass batches on; draw the first one of the epoch with its boxes, up to ``num_images``."""
+        for index, batch in enumerate(batches):
+            if index == 0 and self._writer is not None and self._settings is not None:
+                for i in range(min(self._settings.num_images, len(batch.names))):
+                    self._writer.add_image(f"batch_imgs/{i}", _draw(batch, i), epoch, dataformats="HWC")
+            yield batch
+
+    def epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Record the metrics of an evaluated epoch."""
+        if self._writer is None:
+            return
+        for name, value in metrics.items():
+            if name.startswith("AP_") or name in {"mAP", "validation_loss"}:
+                self._writer.add_scalar(name, value, epoch)
+        self._writer.flush()
+
+    def close(self, model: nn.Module) -> None:
+        """Write the histograms of the final weights where asked for, and close the file."""
+        if self._writer is None:
+            return
+        if self._settings is not None and self._settings.weight_histograms:
+            for name, parameter in model.named_parameters():
+                self._writer.add_histogram(name, parameter.detach().cpu())
+        self._writer.close()
+
+
+def _draw(batch: Batch, index: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """Return one image of a batch [H, W, 3] uint8 RGB with its boxes in red."""
+    # The mean is not needed exactly: stretching to 0..255 shows the augmentation just as well, for colour and grey.
+    planes = batch.images[index].numpy().transpose(1, 2, 0)
+    low, high = float(planes.min()), float(planes.max())
+    image = ((planes - low) * (255.0 / max(1.0, high - low))).astype(np.uint8)
+    rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_GRAY2RGB)
+    for box, label in zip(batch.boxes[index], batch.labels[index], strict=True):
+        if int(label) > 0:
+            x1, y1, x2, y2 = (round(float(v)) for v in box)
+            cv2.rectangle(rgb, (x1, y1), (x2, y2), (255, 0, 0), 1)
+    return np.asarray(rgb, dtype=np.uint8)
