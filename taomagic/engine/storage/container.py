@@ -51,7 +51,7 @@ from taomagic.engine.storage.header import (
 )
 from taomagic.errors import ModelFileProblem
 
-CHUNK_BYTES = 4 * 1024 * 1024
+CHUNK_BYTES = 1024 * 1024
 
 
 class EncryptingWriter:
@@ -76,7 +76,9 @@ class EncryptingWriter:
         self._target = target
         self._start = target.tell()
         self._cipher = AESGCM(cipher_key)
-        self._buffer = bytearray()
+        # One buffer for all chunks: fresh memory for each costs more than its encryption.
+        self._buffer = memoryview(bytearray(chunk_bytes))
+        self._filled = 0
         self._chunk = 0
         self._header = Header(kind, *SCRYPT_COST, salt, prefix, chunk_bytes, 0, key_check)
         self._payload_bytes = 0
@@ -86,25 +88,18 @@ class EncryptingWriter:
     def write(self, data: bytes) -> None:
         """Encrypt ``data``; whole chunks go to the file at once, the rest waits for more."""
         view = memoryview(data)
-        size = self._header.chunk_bytes
-        start = 0
-        # A chunk is sealed only when a byte follows it: the last one carries a flag, and isn't known before.
-        while len(self._buffer) + len(view) - start > size:
-            if self._buffer:
-                taken = size - len(self._buffer)
-                self._buffer += view[start : start + taken]
-                self._seal(self._buffer, last=False)
-                self._buffer = bytearray()
-            else:
-                taken = size
-                self._seal(view[start : start + taken], last=False)
-            start += taken
-        self._buffer += view[start:]
+        while len(view):
+            # A chunk is sealed only when a byte follows it: the last one carries a flag, and may be this one.
+            if self._filled == len(self._buffer):
+                self._seal(last=False)
+            taken = min(len(self._buffer) - self._filled, len(view))
+            self._buffer[self._filled : self._filled + taken] = view[:taken]
+            self._filled += taken
+            view = view[taken:]
 
     def finish(self) -> Header:
         """Write the last chunk and the header. The target stays open."""
-        self._seal(self._buffer, last=True)
-        self._buffer = bytearray()
+        self._seal(last=True)
         header = replace(self._header, payload_bytes=self._payload_bytes)
         end = self._target.tell()
         self._target.seek(self._start)
@@ -112,11 +107,13 @@ class EncryptingWriter:
         self._target.seek(end)
         return header
 
-    def _seal(self, data: bytearray | memoryview, *, last: bool) -> None:
+    def _seal(self, *, last: bool) -> None:
         nonce = _nonce(self._header.nonce_prefix, self._chunk, last=last)
+        data = self._buffer[: self._filled]
         self._target.write(self._cipher.encrypt(nonce, data, self._header.associated_data))
-        self._payload_bytes += len(data)
+        self._payload_bytes += self._filled
         self._chunk += 1
+        self._filled = 0
 
 
 class DecryptingReader(io.RawIOBase):
