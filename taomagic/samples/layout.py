@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from taomagic.errors import DataProblem, EnvironmentProblem, TaoError, UsageProblem
+from taomagic.samples.workers import Recipe, draw_chunks
 
 ImageFormat = Literal["jpg", "png"]
 
@@ -139,8 +137,8 @@ def create(
             dir=root, prefix=".drawing-", ignore_cleanup_errors=True
         ) as workshop:
             stage = Path(workshop)
-            draw = partial(_draw_chunk, _Recipe(stage, size, seed, image_format))
-            objects = _draw_all(stage, counts, draw, processes, progress)
+            recipe = Recipe(workshop, size, seed, image_format)
+            objects = _draw_all(recipe, counts, processes, progress)
             _move_in(stage, root)
         record = {**wanted, "objects": dict(sorted(objects.items())), "files": _inventory(root)}
         write_atomically(root / _RECORD, json.dumps(record, indent=1).encode())
@@ -229,91 +227,32 @@ def _clear_the_way(root: Path, *, force: bool) -> None:
 
 
 def _draw_all(
-    stage: Path,
+    recipe: Recipe,
     counts: Mapping[str, int],
-    draw: Callable[[str, range], Counter[str]],
     processes: int | None,
     progress: Callable[[int, int], None] | None,
 ) -> Counter[str]:
-    """Draw every scene below ``stage`` and return the number of objects per class."""
-    chunks: list[tuple[str, range]] = []
-    for split, _ in _SPLITS:
-        chunks += [
-            (split, range(start, min(start + _CHUNK, counts[split])))
-            for start in range(0, counts[split], _CHUNK)
-        ]
+    """Draw every scene below the recipe's folder and return the number of objects per class."""
+    stage = Path(recipe.folder)
     for folder in _folders(stage):
         if counts[folder.parent.name]:
             folder.mkdir(parents=True)
+    chunks = [
+        (position, split, start, min(start + _CHUNK, counts[split]))
+        for position, (split, _) in enumerate(_SPLITS)
+        for start in range(0, counts[split], _CHUNK)
+    ]
     total, done = sum(counts.values()), 0
     if processes is None:
         processes = min(2, os.cpu_count() or 1) if total >= _WORTH_A_SECOND_PROCESS else 1
-    objects: Counter[str] = Counter()
 
-    def account(found: Counter[str], numbers: range) -> None:
+    def report(drawn: int) -> None:
         nonlocal done
-        objects.update(found)
-        done += len(numbers)
+        done += drawn
         if progress is not None:
             progress(done, total)
 
-    if processes == 1:
-        for split, numbers in chunks:
-            account(draw(split, numbers), numbers)
-        return objects
-    # "spawn" is the one start method that is safe beside threads, which a notebook kernel has.
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        waiting = [(pool.submit(draw, split, numbers), numbers) for split, numbers in chunks]
-        try:
-            for future, numbers in waiting:
-                account(future.result(), numbers)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return objects
-
-
-@dataclass(frozen=True)
-class _Recipe:
-    """What every scene of a set has in common."""
-
-    stage: Path
-    size: tuple[int, int]
-    seed: int
-    image_format: ImageFormat
-
-
-def _draw_chunk(recipe: _Recipe, split: str, numbers: range) -> Counter[str]:
-    """Draw some scenes of one split; runs in a process of its own for larger sets."""
-    import cv2
-    import numpy as np
-
-    from taomagic.samples.scenes import draw_scene
-
-    position = [name for name, _ in _SPLITS].index(split)
-    options = (
-        [cv2.IMWRITE_JPEG_QUALITY, 92] if recipe.image_format == "jpg" else [cv2.IMWRITE_PNG_COMPRESSION, 3]
-    )
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    objects: Counter[str] = Counter()
-    try:
-        for number in numbers:
-            rng = np.random.Generator(np.random.Philox(key=[recipe.seed, position << 32 | number]))
-            scene = draw_scene(rng, *recipe.size)
-            _, encoded = cv2.imencode(f".{recipe.image_format}", scene.image, options)
-            (recipe.stage / split / "image_2" / f"{number:06d}.{recipe.image_format}").write_bytes(
-                encoded.tobytes()
-            )
-            if dict(_SPLITS)[split]:
-                rows = "".join(f"{thing.label_row()}\n" for thing in scene.objects)
-                (recipe.stage / split / "label_2" / f"{number:06d}.txt").write_text(
-                    rows, encoding="ascii", newline="\n"
-                )
-                objects.update(thing.name for thing in scene.objects)
-    finally:
-        cv2.setNumThreads(threads)
-    return objects
+    return draw_chunks(recipe, chunks, min(processes, len(chunks)), report)
 
 
 def _move_in(stage: Path, root: Path) -> None:
