@@ -1,7 +1,7 @@
 """What a command prints -> events. Pure functions and one small state machine, no clock, no files.
 
-The engine and NVIDIA's containers print the same lines, so this parser serves both. Bytes arrive in any chunks: the same
-bytes give the same events however they were cut.
+The engine and NVIDIA's containers print the same lines, so this parser serves both. Bytes arrive in any
+chunks: the same bytes give the same events however they were cut.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ class Estimated:
 class Problem:
     """An error or a warning, without the prefix that marked it.
 
-    ``origin``: ``"marked"`` by ``ERROR:`` at the line's start (the engine's own summary), from a ``"log"`` record, or the last
-    line of a Python ``"traceback"``.
+    ``origin``: ``"marked"`` by ``ERROR:`` at the line's start (the engine's own summary), from a ``"log"``
+    record, or the last line of a Python ``"traceback"``.
     """
 
     severity: Literal["error", "warning"]
@@ -166,7 +166,8 @@ class LineReader:
     r"""Bytes in any chunks -> lines.
 
     ``\n`` and ``\r\n`` end a line; a lone ``\r`` ends a transient one. A transient line is reported at once,
-    so a bar that stands still is seen; if ``\n`` follows directly, the same text is reported again as a final line.
+    so a bar that stands still is seen; if ``\n`` follows directly, the same text is reported again as a final
+    line.
     """
 
     def __init__(self) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 
 _MEMORY = "The machine ran out of memory. Lower batch_size_per_gpu in the spec, or close other programs and notebooks."
+_CRASH = "The program crashed. If it does again: pip install --force-reinstall 'taomagic[engine]'"
 _BY_EXIT_CODE = {
     -9: _MEMORY,
     137: _MEMORY,
-    -7: "Shared memory or the disk ran out while it was in use. Free some space, or lower n_workers in the spec.",
-    135: "Shared memory or the disk ran out while it was in use. Free some space, or lower n_workers in the spec.",
-    -11: "The program crashed. If it happens again, reinstall the engine: pip install --force-reinstall 'taomagic[engine]'",
-    139: "The program crashed. If it happens again, reinstall the engine: pip install --force-reinstall 'taomagic[engine]'",
-    127: "The program to run wasn't found. Reinstall taomagic in this Python environment.",
+    -7: "Shared memory or the disk ran out while it was in use. Free some space, or lower n_workers in the
+    spec.", 135: "Shared memory or the disk ran out while it was in use. Free some space, or lower n_workers
+    in the spec.", -11: "The program crashed. If it happens again, reinstall the engine: pip install
+    --force-reinstall 'taomagic[engine]'", 139: "The program crashed. If it happens again, reinstall the
+    engine: pip install --force-reinstall 'taomagic[engine]'", 127: "The program to run wasn't found.
+    Reinstall taomagic in this Python environment.",
 }
 _BY_TEXT = (
     (
@@ -22,7 +24,7 @@ _BY_TEXT = (
     (r"\bMemoryError\b|can't allocate memory|Cannot allocate memory|bad_alloc", _MEMORY),
     (
         r"No space left on device|Disk quota exceeded",
-        "The disk is full. Free some space (old checkpoints in the results folder are the largest files) and run it again.",
+        "The disk is full. Free some space (old checkpoints are the largest files) and run it again.",
     ),
     (
         r"No module named '?(?:torch|cv2|numpy|h5py|onnx|onnxruntime|safetensors|cryptography)\b",
@@ -30,7 +32,7 @@ _BY_TEXT = (
     ),
     (
         r"Permission denied",
-        "A file or folder belongs to another user. Files written by a container as root need: sudo chown -R $USER FOLDER",
+        "A file or folder belongs to another user. After a container ran as root: sudo chown -R $USER FOLDER",
     ),
     (r"Too many open files", "Raise the limit in the shell that starts Jupyter: ulimit -n 4096"),
     (

@@ -40,6 +40,12 @@ START_LIMIT_S = 60.0
 #: Exit codes that mean "stopped by SIGINT or SIGTERM", as a shell reports them and as the kernel does.
 STOPPED_CODES = frozenset({130, 143, -2, -15})
 
+_REASONS = {
+    JobState.SUCCEEDED: "",
+    JobState.STOPPED: "stopped before its end.",
+    JobState.LOST: "the process that watched over this command is gone, and left no result.",
+}
+
 
 @dataclass(frozen=True)
 class Update:
@@ -60,7 +66,8 @@ class Result:
     metrics, per_class_ap
         The last value of each.
     history
-        One dictionary per epoch: ``epoch``, ``loss``, ``lr``, ``validation_loss``, ``mAP``, ``AP_<class>`` as far as printed.
+        One dictionary per epoch: ``epoch``, ``loss``, ``lr``, ``validation_loss``, ``mAP``, ``AP_<class>`` as
+        far as printed.
     artefacts
         The files written, in order.
     seconds
@@ -116,13 +123,8 @@ class Result:
     @property
     def reason(self) -> str:
         """Why it didn't succeed, in one sentence; empty after a success."""
-        match self.state:
-            case JobState.SUCCEEDED:
-                return ""
-            case JobState.STOPPED:
-                return "stopped before its end."
-            case JobState.LOST:
-                return "the process that watched over this command is gone, and left no result."
+        if self.state in _REASONS:
+            return _REASONS[self.state]
         if self.cause:
             return self.cause
         if self.exit_code is not None and self.exit_code < 0:
@@ -209,7 +211,7 @@ class Job:
                 self._reader = _LogReader(self)
             for _ in self._reader.read_all():
                 pass
-            return self._reader.snapshot()
+            return self._reader.snapshot(final=True)
 
     def updates(self, poll_s: float = 0.1) -> Iterator[Update]:
         """Yield what is new, from the log's first line on, until the job has ended.
@@ -222,8 +224,8 @@ class Job:
         Yields
         ------
         Update
-            At most one per ``poll_s`` while text arrives, one a second while none does; the last one holds the final
-            state.
+            At most one per ``poll_s`` while text arrives, one a second while none does; the last one holds
+            the final state.
         """
         reader = _LogReader(self)
         quiet_since = float("-inf")
@@ -239,7 +241,7 @@ class Job:
                     new, began, quiet_since = [], time.monotonic(), time.monotonic()
             if finished:
                 new += reader.close()
-                yield Update(tuple(new), reader.snapshot())
+                yield Update(tuple(new), reader.snapshot(final=True))
                 return
             if new or time.monotonic() - quiet_since >= 1.0:
                 quiet_since = time.monotonic()
@@ -380,9 +382,12 @@ class _LogReader:
             self._progress.add(event, now)
         return taken
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, *, final: bool = False) -> Snapshot:
+        """Return the job as far as it has been read; only a ``final`` one may say that it has ended."""
         job = self._job
         state, exit_code = job.state, job.exit_code
+        if state.finished and not final:
+            state, exit_code = JobState.RUNNING, None
         guesses: tuple[str, ...] = ()
         if state in {JobState.FAILED, JobState.LOST}:
             guesses = hints.guess(exit_code, self._progress.recent_text())

@@ -19,8 +19,8 @@ _TO_ENGINE = {"stop": signal.SIGINT, "kill": signal.SIGKILL}
 def is_supervisor(pid: int, directory: Path) -> bool:
     """Tell whether process ``pid`` is alive and supervises the job in ``directory``.
 
-    The command line names the job, so a number given to another process, after a restart of the machine too, isn't
-    mistaken for it; and unlike a start time it doesn't move when the clock is set.
+    The command line names the job, so a number given to another process, after a restart of the machine too,
+    isn't mistaken for it; and unlike a start time it doesn't move when the clock is set.
     """
     words = _command_line(pid)
     return (

@@ -79,14 +79,15 @@ class Snapshot:
     eta_s, elapsed_s
         Seconds until the end of the whole stage (``None`` = unknown), and since its start.
     series
-        Curves ``name -> [(x, y), …]``, x in epochs (fractional inside an epoch): ``loss``, ``lr``, ``validation_loss``,
-        ``mAP``, ``AP_<class>``; at most 1000 points each.
+        Curves ``name -> [(x, y), …]``, x in epochs (fractional inside an epoch): ``loss``, ``lr``,
+        ``validation_loss``, ``mAP``, ``AP_<class>``; at most 1000 points each.
     metrics
         Last value of each.
     per_class_ap
         Last average precision by class.
     lines
-        The last 200 lines, final ones only; the first of them is line number ``dropped`` (0-based) of the log.
+        The last 200 lines, final ones only; the first of them is line number ``dropped`` (0-based) of the
+        log.
     bar
         The progress line that the next line will replace; empty where there is none.
     errors, warnings
@@ -180,8 +181,8 @@ class Progress:
         Parameters
         ----------
         now
-            Monotonic seconds when the event was read; used for the length of epochs (a replayed log has none, and the
-            engine's own figure is used).
+            Monotonic seconds when the event was read; used for the length of epochs (a replayed log has none,
+            and the engine's own figure is used).
         """
         match event:
             case Line(text=text, transient=True):

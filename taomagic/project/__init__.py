@@ -1,0 +1,1 @@
+"""Where things are: path variables, the mount map, path translation."""

@@ -1,8 +1,9 @@
 """Host path <-> container path. The only place that translates.
 
-A person keeps the paths of NVIDIA's notebooks (``/workspace/tao-experiments/…``) in specs and arguments. A container mounts
-them; the embedded engine reads them through a :class:`PathMap`. Mounts may be nested (the specs folder usually is), so the
-longest prefix wins, by whole path components: ``/data`` never matches ``/database``.
+A person keeps the paths of NVIDIA's notebooks (``/workspace/tao-experiments/…``) in specs and arguments. A
+container mounts them; the embedded engine reads them through a :class:`PathMap`. Mounts may be nested (the
+specs folder usually is), so the longest prefix wins, by whole path components: ``/data`` never matches
+``/database``.
 """
 
 from __future__ import annotations
@@ -36,12 +37,14 @@ class PathMap:
     Parameters
     ----------
     pairs
-        ``(host, container)`` folders, both absolute; ``~`` on the host side is expanded. Where one container folder is given
-        twice, the later pair counts; one host folder may be seen under several container folders.
+        ``(host, container)`` folders, both absolute; ``~`` on the host side is expanded. Where one container
+        folder is given twice, the later pair counts; one host folder may be seen under several container
+        folders.
 
     Examples
     --------
-    >>> paths = PathMap([("/home/me/nb", "/workspace/tao-experiments"), ("/home/me/nb/specs", "/workspace/tao-experiments/ssd/specs")])
+    >>> root = "/workspace/tao-experiments"
+    >>> paths = PathMap([("/home/me/nb", root), ("/home/me/nb/specs", f"{root}/ssd/specs")])
     >>> str(paths.to_host("/workspace/tao-experiments/ssd/specs/train.txt"))
     '/home/me/nb/specs/train.txt'
     >>> paths.to_container("/home/me/nb/data")
@@ -53,7 +56,7 @@ class PathMap:
         for host, container in pairs:
             destination = _normal(container)
             by_container.pop(destination, None)
-            by_container[destination] = _normal(os.path.expanduser(host))  # noqa: PTH111 - Path() would drop a leading "./"
+            by_container[destination] = _normal(os.path.expanduser(host))  # noqa: PTH111
         self.pairs: tuple[tuple[str, str], ...] = tuple((host, dest) for dest, host in by_container.items())
 
     def __repr__(self) -> str:
@@ -82,7 +85,8 @@ class PathMap:
         Returns
         -------
         Path
-            The translation by the longest mounted prefix; the path itself (``~`` expanded) where no mount covers it.
+            The translation by the longest mounted prefix; the path itself (``~`` expanded) where no mount
+            covers it.
         """
         text = str(path)
         wanted = _parts(_normal(text)) if text.startswith("/") else None
@@ -107,8 +111,8 @@ class PathMap:
         Returns
         -------
         str
-            The translation by the longest mounted host prefix. A path that no mount covers, or that lies hidden under a
-            nested mount, is returned unchanged: the container doesn't see it.
+            The translation by the longest mounted host prefix. A path that no mount covers, or that lies
+            hidden under a nested mount, is returned unchanged: the container doesn't see it.
         """
         text = os.path.expanduser(str(path))  # noqa: PTH111
         if not text.startswith("/"):
@@ -135,8 +139,8 @@ class PathMap:
         Returns
         -------
         PathMap
-            The map; an empty one (paths mean themselves) with ``TAO_DOCKER_DISABLE=1``, as with NVIDIA's launcher, or where
-            ``LAUNCHER_MOUNTS`` isn't set.
+            The map; an empty one (paths mean themselves) with ``TAO_DOCKER_DISABLE=1``, as with NVIDIA's
+            launcher, or where ``LAUNCHER_MOUNTS`` isn't set.
 
         Raises
         ------

@@ -1,0 +1,190 @@
+"""The mount map (``.tao_mounts.json``): read, check, merge, write.
+
+The file is NVIDIA's, with NVIDIA's keys and layout, so that NVIDIA's own launcher and ours can share it. Two
+things differ on purpose: a mistake in it is an error with a place, not a traceback; and one host folder may
+be mounted at several places (NVIDIA's launcher keeps only the last of them).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from taomagic.errors import EnvironmentProblem
+from taomagic.project.paths import PathMap, read_pairs
+
+#: The top-level keys; any other is a KeyError in NVIDIA's launcher.
+KEYS = ("Mounts", "Envs", "DockerOptions")
+#: The keys of ``DockerOptions`` in NVIDIA's launcher.
+DOCKER_KEYS = ("shm_size", "ulimits", "user", "ports", "privileged", "network", "tty")
+#: The name of the file, in the project and in the home folder.
+FILE_NAME = ".tao_mounts.json"
+
+
+@dataclass(frozen=True)
+class MountMap:
+    """What a container sees of this machine.
+
+    Parameters
+    ----------
+    mounts
+        ``(host, container)`` folders.
+    envs
+        Environment variables for the container.
+    docker_options
+        As in NVIDIA's file, e.g. ``{"user": "1000:1000", "shm_size": "16G"}``.
+    """
+
+    mounts: tuple[tuple[str, str], ...] = ()
+    envs: Mapping[str, str] = field(default_factory=dict)
+    docker_options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def paths(self) -> PathMap:
+        """The translation table of these mounts."""
+        return PathMap(self.mounts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of the file; empty ``Envs`` and ``DockerOptions`` are left out."""
+        content: dict[str, Any] = {
+            "Mounts": [{"source": source, "destination": destination} for source, destination in self.mounts]
+        }
+        if self.envs:
+            content["Envs"] = [{"variable": name, "value": value} for name, value in self.envs.items()]
+        if self.docker_options:
+            content["DockerOptions"] = dict(self.docker_options)
+        return content
+
+    def merge(self, newer: MountMap) -> MountMap:
+        """Return both maps as one.
+
+        ``newer`` wins: a destination it mounts is dropped here, and so are variables and options that it
+        sets. Its mounts come first.
+        """
+        destinations = {destination.rstrip("/") for _, destination in newer.mounts}
+        kept = tuple(mount for mount in self.mounts if mount[1].rstrip("/") not in destinations)
+        return MountMap(
+            (*newer.mounts, *kept),
+            {**self.envs, **newer.envs},
+            {**self.docker_options, **newer.docker_options},
+        )
+
+    def missing_sources(self) -> tuple[str, ...]:
+        """Return the host folders that don't exist. A container can't start while there are any."""
+        return tuple(source for source, _ in self.mounts if not Path(source).expanduser().exists())
+
+    def write(self, path: Path) -> None:
+        """Write the file in one step, indented as NVIDIA's notebooks do.
+
+        Raises
+        ------
+        EnvironmentProblem
+            The folder can't be written.
+        """
+        text = json.dumps(self.to_json(), indent=4)
+        try:
+            target = path.resolve()  # a link stays a link
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(prefix=f"{target.name}.", dir=target.parent)
+            try:
+                with os.fdopen(handle, "w", encoding="utf-8") as file:
+                    file.write(text)
+                Path(temporary).chmod(0o644)
+                Path(temporary).replace(target)
+            except BaseException:
+                Path(temporary).unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise EnvironmentProblem(
+                f"The mount map can't be written: {error.strerror}.",
+                where=str(path),
+                hint="Choose a folder that you may write with --project-dir.",
+            ) from None
+
+
+def read_mounts(path: Path) -> MountMap:
+    """Read and check a mount file.
+
+    Raises
+    ------
+    EnvironmentProblem
+        The file can't be read, isn't JSON, has a key that NVIDIA's launcher doesn't know, a mount without
+        source or destination, two sources for one destination, or a variable without name or value.
+    """
+    pairs = read_pairs(path)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    _known_keys(content, KEYS, path, "The mount map")
+    options = content.get("DockerOptions", {})
+    if not isinstance(options, dict):
+        raise EnvironmentProblem(
+            '"DockerOptions" must be an object.', where=str(path), hint='For example {"user": "1000:1000"}.'
+        )
+    _known_keys(options, DOCKER_KEYS, path, '"DockerOptions"')
+    sources: dict[str, str] = {}
+    for source, destination in pairs:
+        if not destination.startswith("/"):
+            raise EnvironmentProblem(
+                f'The destination "{destination}" isn\'t an absolute path.',
+                where=str(path),
+                hint="A destination is a folder in the container, e.g. /workspace/tao-experiments.",
+            )
+        other = sources.setdefault(destination.rstrip("/"), source)
+        if other != source:
+            raise EnvironmentProblem(
+                f'Two folders are mounted at "{destination}": "{other}" and "{source}".',
+                where=str(path),
+                hint="Delete one of them, or give it another destination.",
+            )
+    return MountMap(tuple(dict.fromkeys(pairs)), _envs(content.get("Envs", []), path), options)
+
+
+def _envs(entries: object, path: Path) -> dict[str, str]:
+    if not isinstance(entries, list):
+        raise EnvironmentProblem(
+            '"Envs" must be a list.',
+            where=str(path),
+            hint='For example [{"variable": "NAME", "value": "text"}].',
+        )
+    envs: dict[str, str] = {}
+    for number, entry in enumerate(entries, 1):
+        if not isinstance(entry, dict) or not isinstance(entry.get("variable"), str) or "value" not in entry:
+            raise EnvironmentProblem(
+                f'Entry {number} of "Envs" needs "variable" and "value".',
+                where=str(path),
+                hint='For example {"variable": "NAME", "value": "text"}.',
+            )
+        envs[entry["variable"]] = str(entry["value"])
+    return envs
+
+
+def _known_keys(content: Mapping[str, object], known: tuple[str, ...], path: Path, what: str) -> None:
+    for key in content:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            raise EnvironmentProblem(
+                f'{what} has an unknown key "{key}".',
+                where=str(path),
+                hint=(f'Did you mean "{near[0]}"? ' if near else "") + f"Known keys: {', '.join(known)}.",
+            )
+
+
+def home_folder(environ: Mapping[str, str]) -> Path:
+    """Return the home folder that ``environ`` names, else the one the system knows."""
+    home = environ.get("HOME", "")
+    return Path(home) if home.startswith("/") else Path.home()
+
+
+def find_mounts(environ: Mapping[str, str]) -> Path | None:
+    """Return the mount file in force: what ``LAUNCHER_MOUNTS`` names, else ``~/.tao_mounts.json`` if there is one."""
+    if environ.get("TAO_DOCKER_DISABLE", "0") not in {"", "0"}:
+        return None  # paths are those of this machine, as with NVIDIA's launcher
+    if name := environ.get("LAUNCHER_MOUNTS", ""):
+        return Path(name).expanduser()
+    path = home_folder(environ) / FILE_NAME
+    return path if path.is_file() else None
