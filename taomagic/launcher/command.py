@@ -75,11 +75,10 @@ class Command:
 
     @property
     def label(self) -> str:
-        """What the command is, in two words: ``ssd train``, ``deploy ssd gen_trt_engine``, ``list``."""
-        if self.action != "run":
-            return self.action
-        group = (self.group,) if self.group == "deploy" else ()
-        return " ".join((*group, self.task, self.subtask))
+        """What the command is, in few words: ``ssd train``, ``deploy ssd gen_trt_engine``, ``list``."""
+        group = self.group if self.group == "deploy" else ""
+        action = "" if self.action == "run" else self.action
+        return " ".join(word for word in (action, group, self.task, self.subtask) if word)
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -88,7 +87,8 @@ class Command:
 
     def masked(self) -> str:
         """Return the command as a person would type it, the key replaced by stars."""
-        return shlex.join(["tao", *self.label.split(), *mask_key(self.args)])
+        words = ["tao", *self.label.split(), *mask_key(self.args)]
+        return " ".join(word if MASK in word else shlex.quote(word) for word in words)
 
     def key(self) -> str | None:
         """Return the value of ``-k``/``--key``, or ``None`` where it isn't given."""
@@ -175,7 +175,9 @@ def split_common(words: Sequence[str]) -> tuple[tuple[str, ...], str | None, tup
     return (head, words[index], tuple(words[index + 1 :])) if index < len(words) else (head, None, ())
 
 
-def parse_command(words: Sequence[str], *, prog: str = "tao") -> Command:
+def parse_command(  # noqa: PLR0911 - one for each kind of command
+    words: Sequence[str], *, prog: str = "tao"
+) -> Command:
     """Return the command that the words mean, in the grammar of any generation.
 
     Parameters
@@ -261,8 +263,7 @@ def reject_empty(command: Command) -> Command:
     Raises
     ------
     UsageProblem
-        An argument is empty. The shell gives that for an unset variable in quotes; unquoted, it leaves nothing at all, and
-        the flag takes the next flag for its value.
+        An argument is empty: that is what a shell makes of an unset variable in quotes.
     """
     previous = ""
     for word in command.args:

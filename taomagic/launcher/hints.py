@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 
-_MEMORY = "The machine ran out of memory. Lower batch_size_per_gpu in the spec, or close other programs and notebooks."
+_MEMORY = "The machine ran out of memory. Lower batch_size_per_gpu in the spec, or close other programs."
+_SHARED = "Shared memory or the disk ran out while in use. Free some space, or lower n_workers in the spec."
 _CRASH = "The program crashed. If it does again: pip install --force-reinstall 'taomagic[engine]'"
 _BY_EXIT_CODE = {
     -9: _MEMORY,
     137: _MEMORY,
-    -7: "Shared memory or the disk ran out while it was in use. Free some space, or lower n_workers in the
-    spec.", 135: "Shared memory or the disk ran out while it was in use. Free some space, or lower n_workers
-    in the spec.", -11: "The program crashed. If it happens again, reinstall the engine: pip install
-    --force-reinstall 'taomagic[engine]'", 139: "The program crashed. If it happens again, reinstall the
-    engine: pip install --force-reinstall 'taomagic[engine]'", 127: "The program to run wasn't found.
-    Reinstall taomagic in this Python environment.",
+    -7: _SHARED,
+    135: _SHARED,
+    -11: _CRASH,
+    139: _CRASH,
+    127: "The program to run wasn't found. Reinstall taomagic in this Python environment.",
 }
 _BY_TEXT = (
     (
