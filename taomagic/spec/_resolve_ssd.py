@@ -1,0 +1,385 @@
+"""From the text of an experiment file to :class:`~taomagic.spec.settings.SSDExperiment`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, cast
+
+from google.protobuf.message import Message
+
+from taomagic.spec import ssd_pb2
+from taomagic.spec._resolve_model import resolve_model
+from taomagic.spec.parse import SpecFile, read_spec
+from taomagic.spec.settings import (
+    AugmentationSettings,
+    DatasetSettings,
+    DataSource,
+    EarlyStoppingSettings,
+    EvaluationSettings,
+    NMSSettings,
+    OptimizerSettings,
+    Purpose,
+    SSDExperiment,
+    TrainingSettings,
+    VisualizerSettings,
+)
+from taomagic.spec.validate import as_written, broken, check_ranges, missing, refuse_unsupported
+
+_Spec = SpecFile[ssd_pb2.Experiment]
+
+_REQUIRED: Final[Mapping[Purpose, tuple[str, ...]]] = {
+    "train": (
+        "ssd_config",
+        "training_config",
+        "eval_config",
+        "nms_config",
+        "augmentation_config",
+        "dataset_config",
+    ),
+    "evaluate": ("ssd_config", "eval_config", "nms_config", "augmentation_config", "dataset_config"),
+    "inference": ("ssd_config", "eval_config", "nms_config", "augmentation_config", "dataset_config"),
+    "export": ("ssd_config", "nms_config"),
+}
+
+#: Fields that NVIDIA's SSD reads and doesn't use, and neither does the embedded engine.
+_WITHOUT_EFFECT: Final[Mapping[str, str]] = {
+    "training_config.use_multiprocessing": "the flag --use_multiprocessing decides",
+    "nms_config.force_on_cpu": "",
+    "dataset_config.type": "",
+    "dataset_config.data_sources.root_path": "paths are used as written",
+    "dataset_config.validation_data_sources.root_path": "paths are used as written",
+}
+
+#: Keras' values, which NVIDIA's optimizers start from.
+_OPTIMIZER_DEFAULTS: Final[Mapping[str, Mapping[str, float | bool]]] = {
+    "sgd": {"momentum": 0.9, "nesterov": False},
+    "adam": {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-7, "amsgrad": False},
+    "rmsprop": {"rho": 0.9, "momentum": 0.0, "epsilon": 1e-7, "centered": False},
+}
+
+
+def resolve_experiment(path: Path, *, purpose: Purpose, shown_as: str | None = None) -> SSDExperiment:
+    """Read, check and resolve an experiment file; see :func:`taomagic.spec.ssd.read_experiment`."""
+    spec = read_spec(path, ssd_pb2.Experiment, shown_as=shown_as)
+    refuse_unsupported(spec)
+    present = {descriptor.name for descriptor, _ in spec.message.ListFields()}
+    for block in _REQUIRED[purpose]:
+        if block not in present:
+            raise missing(spec, block, hint=f"{purpose} needs the block {block} {{ … }}.")
+    check_ranges(spec)
+    notes = [
+        f"{field} has no effect{f'; {reason}' if reason else ''}"
+        for field, reason in _WITHOUT_EFFECT.items()
+        if spec.line_of(field) is not None
+    ]
+    model = resolve_model(spec, notes)
+    training = _training(spec, notes) if "training_config" in present else None
+    evaluation = _evaluation(spec.message.eval_config) if "eval_config" in present else None
+    dataset = _dataset(spec, purpose, notes) if "dataset_config" in present else None
+    if purpose == "train":
+        _check_early_stopping(spec, training, evaluation, dataset)
+    return SSDExperiment(
+        path=spec.path,
+        text=spec.text,
+        random_seed=spec.message.random_seed,
+        model=model,
+        training=training,
+        evaluation=evaluation,
+        nms=_nms(spec, notes) if "nms_config" in present else None,
+        augmentation=_augmentation(spec) if "augmentation_config" in present else None,
+        dataset=dataset,
+        notes=tuple(notes),
+    )
+
+
+def _float(message: Message, name: str, default: float) -> float:
+    return as_written(getattr(message, name)) if message.HasField(name) else default
+
+
+def _training(spec: _Spec, notes: list[str]) -> TrainingSettings:
+    config = spec.message.training_config
+    for field in ("learning_rate", "regularizer"):
+        if not config.HasField(field):
+            raise missing(spec, f"training_config.{field}", hint=f"training_config needs {field} {{ … }}.")
+    name = "training_config.learning_rate.soft_start_annealing_schedule"
+    if not config.learning_rate.HasField("soft_start_annealing_schedule"):
+        raise missing(
+            spec, name, hint="It holds min_learning_rate, max_learning_rate, soft_start and annealing."
+        )
+    schedule = config.learning_rate.soft_start_annealing_schedule
+    low, high = as_written(schedule.min_learning_rate), as_written(schedule.max_learning_rate)
+    if low > high:
+        raise broken(spec, f"{name}.min_learning_rate", low, f"<= max_learning_rate ({high:g})")
+    soft_start, annealing = as_written(schedule.soft_start), as_written(schedule.annealing)
+    if not soft_start < annealing:
+        hint = (
+            "Both are fractions of the training: the rise ends at soft_start, the fall begins at annealing."
+        )
+        raise broken(spec, f"{name}.soft_start", soft_start, f"< annealing ({annealing:g})", hint=hint)
+    regularizer, weight = _regularizer(spec)
+    if config.HasField("optimizer"):
+        notes.append(
+            "training_config.optimizer is used here; NVIDIA's SSD always trains with SGD, momentum 0.9"
+        )
+    return TrainingSettings(
+        batch_size_per_gpu=config.batch_size_per_gpu,
+        num_epochs=config.num_epochs,
+        min_learning_rate=low,
+        max_learning_rate=high,
+        soft_start=soft_start,
+        annealing=annealing,
+        regularizer=regularizer,
+        regularizer_weight=weight,
+        optimizer=_optimizer(spec),
+        checkpoint_interval=config.checkpoint_interval or 1,
+        early_stopping=_early_stopping(config.early_stopping) if config.HasField("early_stopping") else None,
+        visualizer=_visualizer(config.visualizer) if config.HasField("visualizer") else None,
+        max_queue_size=config.max_queue_size or 20,
+        n_workers=config.n_workers or None,
+    )
+
+
+def _regularizer(spec: _Spec) -> tuple[Literal["NO_REG", "L1", "L2"], float]:
+    config = spec.message.training_config.regularizer
+    kind = cast(Literal["NO_REG", "L1", "L2"], ssd_pb2.RegularizerConfig.RegularizationType.Name(config.type))
+    if kind == "NO_REG":
+        return kind, 0.0
+    field = "training_config.regularizer.weight"
+    if not config.HasField("weight"):
+        raise missing(spec, field, hint=f"{kind} needs a weight > 0 and < 1; for example weight: 3e-5")
+    weight = as_written(config.weight)
+    if not 0 < weight < 1:
+        hint = "For example weight: 3e-5; for no regularisation give type: NO_REG."
+        raise broken(spec, field, weight, f"> 0 and < 1 with {kind}", hint=hint)
+    return kind, weight
+
+
+def _optimizer(spec: _Spec) -> OptimizerSettings:
+    config = spec.message.training_config.optimizer
+    name = config.WhichOneof("optimizer") or "sgd"
+    parameters = dict(_OPTIMIZER_DEFAULTS[name])
+    for descriptor, value in getattr(config, name).ListFields():
+        parameters[descriptor.name] = value if isinstance(value, bool) else as_written(value)
+    if name == "sgd" and parameters["nesterov"] and not parameters["momentum"]:
+        field = "training_config.optimizer.sgd.momentum"
+        raise broken(spec, field, parameters["momentum"], "> 0 with nesterov: true")
+    return OptimizerSettings(cast(Literal["sgd", "adam", "rmsprop"], name), parameters)
+
+
+def _early_stopping(config: ssd_pb2.EarlyStoppingConfig) -> EarlyStoppingSettings:
+    monitor = config.monitor if config.HasField("monitor") else "loss"
+    return EarlyStoppingSettings(
+        monitor="loss" if monitor == "loss" else "validation_loss",
+        min_delta=as_written(config.min_delta),
+        patience=config.patience,
+    )
+
+
+def _check_early_stopping(
+    spec: _Spec,
+    training: TrainingSettings | None,
+    evaluation: EvaluationSettings | None,
+    dataset: DatasetSettings | None,
+) -> None:
+    """Raise SpecProblem if the training is to watch a loss that is not computed after every epoch."""
+    if training is None or training.early_stopping is None or training.early_stopping.monitor == "loss":
+        return
+    field = "training_config.early_stopping.monitor"
+    if dataset is None or not dataset.validation_data_sources:
+        hint = 'Add validation_data_sources to dataset_config, or monitor: "loss".'
+        raise spec.problem(
+            "early stopping on the validation loss needs validation data", field=field, hint=hint
+        )
+    if evaluation is None or evaluation.validation_period != 1:
+        hint = 'Set validation_period_during_training: 1 in eval_config, or monitor: "loss".'
+        raise spec.problem(
+            "early stopping on the validation loss needs it every epoch", field=field, hint=hint
+        )
+
+
+def _visualizer(config: ssd_pb2.VisualizerConfig) -> VisualizerSettings:
+    return VisualizerSettings(
+        enabled=config.enabled,
+        num_images=config.num_images if config.HasField("num_images") else 3,
+        weight_histograms=config.weight_histograms,
+    )
+
+
+def _evaluation(config: ssd_pb2.EvalConfig) -> EvaluationSettings:
+    mode = ssd_pb2.EvalConfig.AveragePrecisionMode.Name(config.average_precision_mode)
+    return EvaluationSettings(
+        validation_period=config.validation_period_during_training,
+        average_precision_mode=cast(Literal["SAMPLE", "INTEGRATE"], mode),
+        batch_size=config.batch_size,
+        matching_iou_threshold=as_written(config.matching_iou_threshold),
+        visualize_pr_curve=config.visualize_pr_curve,
+    )
+
+
+def _nms(spec: _Spec, notes: list[str]) -> NMSSettings:
+    config = spec.message.nms_config
+    threshold, alias = config.clustering_iou_threshold, config.cluster_iou_threshold
+    if config.HasField("cluster_iou_threshold"):
+        if config.HasField("clustering_iou_threshold") and threshold != alias:
+            hint = "They are two names of one field; keep clustering_iou_threshold."
+            allowed = f"the same as clustering_iou_threshold ({as_written(threshold):g})"
+            raise broken(spec, "nms_config.cluster_iou_threshold", as_written(alias), allowed, hint=hint)
+        notes.append(
+            "nms_config.cluster_iou_threshold: NVIDIA's containers know clustering_iou_threshold only"
+        )
+        threshold = alias
+    return NMSSettings(
+        confidence_threshold=as_written(config.confidence_threshold),
+        clustering_iou_threshold=as_written(threshold),
+        top_k=config.top_k,
+        infer_nms_score_bits=config.infer_nms_score_bits,
+    )
+
+
+def _augmentation(spec: _Spec) -> AugmentationSettings:
+    config = spec.message.augmentation_config
+    settings = AugmentationSettings(
+        output_width=config.output_width,
+        output_height=config.output_height,
+        output_channel=config.output_channel,
+        random_crop_min_scale=_float(config, "random_crop_min_scale", 0.3),
+        random_crop_max_scale=_float(config, "random_crop_max_scale", 1.0),
+        random_crop_min_ar=_float(config, "random_crop_min_ar", 0.5),
+        random_crop_max_ar=_float(config, "random_crop_max_ar", 2.0),
+        zoom_out_min_scale=_float(config, "zoom_out_min_scale", 1.0),
+        zoom_out_max_scale=_float(config, "zoom_out_max_scale", 4.0),
+        brightness=config.brightness if config.HasField("brightness") else 32,
+        contrast=_float(config, "contrast", 0.5),
+        saturation=_float(config, "saturation", 0.5),
+        hue=config.hue if config.HasField("hue") else 18,
+        random_flip=_float(config, "random_flip", 0.5),
+        image_mean=_image_mean(spec),
+    )
+    for name in ("random_crop_{}_scale", "random_crop_{}_ar", "zoom_out_{}_scale"):
+        low, high = getattr(settings, name.format("min")), getattr(settings, name.format("max"))
+        if low > high:
+            # Point at the one that the file has: the other is then the default.
+            written = "min" if config.HasField(name.format("min")) else "max"
+            allowed = (
+                f"<= {name.format('max')} ({high:g})"
+                if written == "min"
+                else f">= {name.format('min')} ({low:g})"
+            )
+            field = f"augmentation_config.{name.format(written)}"
+            raise broken(spec, field, low if written == "min" else high, allowed)
+    return settings
+
+
+def _image_mean(spec: _Spec) -> tuple[float, ...] | None:
+    config = spec.message.augmentation_config
+    means = {key: as_written(value) for key, value in config.image_mean.items()}
+    if not means:
+        return None
+    field = "augmentation_config.image_mean"
+    for key, value in means.items():
+        if key not in ("b", "g", "r", "l"):
+            raise broken(spec, field, key, "given for the keys b, g, r or l")
+        if not 0 <= value <= 255:
+            raise broken(spec, field, value, ">= 0 and <= 255")
+    wanted = ("b", "g", "r") if config.output_channel == 3 else ("l",)
+    absent = [key for key in wanted if key not in means]
+    if absent:
+        needs = f"output_channel: {config.output_channel} needs {', '.join(wanted)}"
+        hint = f"{needs}; without image_mean, ImageNet's values are used."
+        raise spec.problem(f"image_mean has no value for {', '.join(absent)}", field=field, hint=hint)
+    return tuple(means[key] for key in wanted)
+
+
+def _dataset(spec: _Spec, purpose: Purpose, notes: list[str]) -> DatasetSettings:
+    config = spec.message.dataset_config
+    mapping = class_mapping(spec, "dataset_config.target_class_mapping", config.target_class_mapping)
+    if not mapping:
+        hint = 'For example target_class_mapping { key: "car" value: "car" }'
+        raise missing(spec, "dataset_config.target_class_mapping", hint=hint)
+    sources = tuple(map(_source, config.data_sources))
+    if purpose == "train":
+        _check_training_sources(spec, sources)
+    return DatasetSettings(
+        data_sources=sources,
+        validation_data_sources=_validation_sources(spec, purpose, notes),
+        class_mapping=mapping,
+        classes=tuple(sorted(set(mapping.values()))),
+        include_difficult=config.include_difficult_in_training,
+    )
+
+
+def class_mapping(spec: SpecFile[Any], field: str, entries: Mapping[str, str]) -> dict[str, str]:
+    """Return a class mapping in lower case, as the loaders compare names.
+
+    Raises
+    ------
+    SpecProblem
+        If a name is empty, or two spellings of a class go to different targets.
+    """
+    mapping: dict[str, str] = {}
+    for source, target in sorted(entries.items()):
+        if not source.strip() or not target.strip():
+            raise spec.problem(
+                "a class in target_class_mapping has no name", field=field, hint="Give key and value."
+            )
+        key, value = source.lower(), target.lower()
+        if mapping.setdefault(key, value) != value:
+            what = f"target_class_mapping sends {key!r} both to {mapping[key]!r} and to {value!r}"
+            raise spec.problem(
+                what, field=field, hint="Upper and lower case make no difference; keep one of them."
+            )
+    return mapping
+
+
+def _source(source: ssd_pb2.DataSource) -> DataSource:
+    return DataSource(
+        tfrecords_path=source.tfrecords_path or None,
+        label_directory_path=source.label_directory_path or None,
+        image_directory_path=source.image_directory_path or None,
+    )
+
+
+def _check_training_sources(spec: _Spec, sources: tuple[DataSource, ...]) -> None:
+    """Raise SpecProblem unless all sources are TFRecords, or all have folders of images and labels."""
+    field = "dataset_config.data_sources"
+    if not sources:
+        hint = "Add data_sources { tfrecords_path: … }, or one with label_directory_path and image_directory_path."
+        raise missing(spec, field, hint=hint)
+    from_records = sources[0].tfrecords_path is not None
+    for index, source in enumerate(sources):
+        place = f"{field}[{index}]"
+        if from_records and source.tfrecords_path is None:
+            hint = "The first source has tfrecords_path, so all must; folders and TFRecords can't be mixed."
+            raise missing(spec, f"{place}.tfrecords_path", hint=hint)
+        if not from_records and source.tfrecords_path is not None:
+            hint = "The first source has folders, so all must; folders and TFRecords can't be mixed."
+            raise spec.problem(
+                "tfrecords_path stands beside folders", field=f"{place}.tfrecords_path", hint=hint
+            )
+        for name in () if from_records else ("label_directory_path", "image_directory_path"):
+            if getattr(source, name) is None:
+                hint = "Give both folders, labels and images, or tfrecords_path."
+                raise missing(spec, f"{place}.{name}", hint=hint)
+
+
+def _validation_sources(spec: _Spec, purpose: Purpose, notes: list[str]) -> tuple[DataSource, ...]:
+    """Return the validation sources with both folders. Training goes on without the others, evaluation can't."""
+    field = "dataset_config.validation_data_sources"
+    complete = []
+    for index, message in enumerate(spec.message.dataset_config.validation_data_sources):
+        source = _source(message)
+        absent = [n for n in ("label_directory_path", "image_directory_path") if getattr(source, n) is None]
+        if not absent:
+            complete.append(source)
+        elif purpose == "evaluate":
+            hint = "Validation reads folders of images and KITTI labels, not TFRecords."
+            raise missing(spec, f"{field}[{index}].{absent[0]}", hint=hint)
+        else:
+            notes.append(f"{field}[{index}] is left out: it has no {' and no '.join(absent)}")
+    if purpose == "evaluate" and not complete:
+        hint = "Add validation_data_sources { label_directory_path: … image_directory_path: … }."
+        raise missing(spec, field, hint=hint)
+    if purpose == "train" and not complete:
+        notes.append("no validation data: training runs without average precision and validation loss")
+    return tuple(complete)

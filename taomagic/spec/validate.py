@@ -1,0 +1,293 @@
+"""The rules that an experiment file must keep: ranges, required fields, and what the engine can't do yet.
+
+Ranges are keyed by field name wherever the name occurs, as in NVIDIA's checker, and apply to the blocks
+that a file has. Messages begin with NVIDIA's words (``Experiment Spec Setting Error:``), so that people
+find them where they looked before, and go on with the field, its value, what is allowed, and an example.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from taomagic.errors import SpecProblem
+from taomagic.spec.parse import SpecFile
+
+__all__ = [
+    "ALIASES",
+    "ARCHITECTURES",
+    "PREFIX",
+    "RULES",
+    "Rule",
+    "as_written",
+    "broken",
+    "check_ranges",
+    "fields_of",
+    "missing",
+    "refuse_unsupported",
+]
+
+#: How NVIDIA's own messages about a value begin.
+PREFIX: Final = "Experiment Spec Setting Error: "
+
+#: What NVIDIA's SSD knows; the embedded engine has some of them.
+ARCHITECTURES: Final = (
+    "resnet",
+    "vgg",
+    "darknet",
+    "mobilenet_v1",
+    "mobilenet_v2",
+    "squeezenet",
+    "googlenet",
+    "efficientnet_b0",
+    "efficientnet_b1",
+)
+
+#: Second names of fields: the name in NVIDIA's documentation -> the name in NVIDIA's proto.
+ALIASES: Final[Mapping[str, str]] = {
+    "cluster_iou_threshold": "clustering_iou_threshold",
+    "image_dir_names": "img_dir_names",
+}
+
+
+class Rule(NamedTuple):
+    """What a field may be."""
+
+    allowed: str  #: in words, after "should be"
+    test: Callable[[Any], bool]
+    example: str
+    required: bool = False  #: wherever its block is there
+
+
+def _above(limit: float, example: str, *, required: bool = False) -> Rule:
+    return Rule(f"> {limit:g}", lambda value: limit < value < math.inf, example, required)
+
+
+def _at_least(limit: float, example: str) -> Rule:
+    return Rule(f">= {limit:g}", lambda value: limit <= value < math.inf, example)
+
+
+def _open_interval(example: str, *, required: bool = False) -> Rule:
+    return Rule("> 0 and < 1", lambda value: 0 < value < 1, example, required)
+
+
+def _half_open_interval(example: str) -> Rule:
+    return Rule(">= 0 and < 1", lambda value: 0 <= value < 1, example)
+
+
+def _one_of(values: tuple[Any, ...], example: str, *, required: bool = False) -> Rule:
+    return Rule(f"one of {', '.join(map(str, values))}", lambda value: value in values, example, required)
+
+
+#: Field name -> rule. proto3's unset is a 0 to NVIDIA's checker, so a field that must be above 0 must be
+#: written.
+RULES: Final[Mapping[str, Rule]] = {
+    "arch": _one_of(ARCHITECTURES, '"resnet"', required=True),
+    "pred_num_channels": _one_of((0, 256, 512, 1024), "0"),
+    "alpha": _at_least(0, "1.0"),
+    "neg_pos_ratio": _at_least(0, "3.0"),
+    "pos_iou_thresh": _half_open_interval("0.5"),
+    "neg_iou_thresh": _half_open_interval("0.5"),
+    "width_multiplier": Rule("> 0 and <= 4", lambda value: 0 < value <= 4, "0.25"),
+    "batch_size_per_gpu": _above(0, "16", required=True),
+    "num_epochs": _above(0, "80", required=True),
+    "min_learning_rate": _above(0, "5e-5", required=True),
+    "max_learning_rate": _above(0, "2e-2", required=True),
+    "soft_start": _open_interval("0.15", required=True),
+    "annealing": _open_interval("0.8", required=True),
+    "epsilon": _above(0, "1e-7"),
+    "beta1": _half_open_interval("0.9"),
+    "beta2": _half_open_interval("0.999"),
+    "rho": _half_open_interval("0.9"),
+    "momentum": _half_open_interval("0.9"),
+    "monitor": _one_of(("loss", "validation_loss", "val_loss"), '"loss"'),
+    "min_delta": _at_least(0, "0.0"),
+    "validation_period_during_training": _above(0, "10", required=True),
+    "batch_size": _above(0, "16", required=True),
+    "matching_iou_threshold": _open_interval("0.5", required=True),
+    "confidence_threshold": _open_interval("0.01", required=True),
+    "clustering_iou_threshold": _open_interval("0.6", required=True),
+    "cluster_iou_threshold": _open_interval("0.6"),
+    "top_k": _above(0, "200", required=True),
+    "output_width": _above(32, "300", required=True),
+    "output_height": _above(32, "300", required=True),
+    "output_channel": _one_of((1, 3), "3", required=True),
+    "random_crop_min_scale": Rule("> 0 and <= 1", lambda value: 0 < value <= 1, "0.3"),
+    "random_crop_max_scale": Rule("> 0 and <= 1", lambda value: 0 < value <= 1, "1.0"),
+    "random_crop_min_ar": _above(0, "0.5"),
+    "random_crop_max_ar": _above(0, "2.0"),
+    "zoom_out_min_scale": _at_least(1, "1.0"),
+    "zoom_out_max_scale": _at_least(1, "4.0"),
+    "brightness": _at_least(0, "32"),
+    "contrast": _half_open_interval("0.5"),
+    "saturation": _half_open_interval("0.5"),
+    "hue": _at_least(0, "18"),
+    "random_flip": _half_open_interval("0.5"),
+    "val_split": Rule(">= 0 and < 100", lambda value: 0 <= value < 100, "20"),
+}
+
+
+def broken(spec: SpecFile[Any], field: str, value: object, allowed: str, *, hint: str = "") -> SpecProblem:
+    """Return the problem of a value that is not allowed.
+
+    Parameters
+    ----------
+    spec, field, value
+        The file, the full name of the field, what it has.
+    allowed
+        The range, after "should be".
+    hint
+        What to do; a general word if empty.
+    """
+    name = field.rpartition(".")[2]
+    shown = f'"{value}"' if isinstance(value, str) else value
+    message = f"{PREFIX}{name} should be {allowed}, but {field} is {shown}"
+    return spec.problem(message, field=field, hint=hint or f"Allowed: {name} {allowed}.")
+
+
+def missing(spec: SpecFile[Any], field: str, *, hint: str = "") -> SpecProblem:
+    """Return the problem of a field or block that must be there. It points at the block around it."""
+    return spec.problem(f"{PREFIX}{field} should be set in experiment spec file.", field=field, hint=hint)
+
+
+def as_written(value: float) -> float:
+    """Return the shortest decimal that a 32-bit field stands for: 0.02, where protobuf gives 0.019999999552965164."""
+    if not math.isfinite(value):
+        return value
+    for digits in range(6, 10):
+        short = float(f"{value:.{digits}g}")
+        if struct.pack("f", short) == struct.pack("f", value):
+            return short
+    return value
+
+
+def fields_of(message: Message, prefix: str = "") -> Iterator[tuple[str, FieldDescriptor, Any]]:
+    """Yield every scalar that a message has, nested ones too, as full name, descriptor and value. Maps are left out."""
+    for descriptor, value in message.ListFields():
+        if descriptor.message_type is not None and descriptor.message_type.GetOptions().map_entry:
+            continue
+        for index, item in enumerate(value if descriptor.is_repeated else (value,)):
+            full = (
+                f"{prefix}{descriptor.name}[{index}]"
+                if descriptor.is_repeated
+                else f"{prefix}{descriptor.name}"
+            )
+            if descriptor.message_type is not None:
+                yield from fields_of(item, f"{full}.")
+            else:
+                yield full, descriptor, item
+
+
+def check_ranges(spec: SpecFile[Any]) -> None:
+    """Raise :class:`SpecProblem` for the first value that is not allowed or the first field that is missing."""
+    for field, descriptor, value in fields_of(spec.message):
+        is_float = descriptor.cpp_type in (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE)
+        shown = as_written(value) if is_float else value
+        if is_float and not math.isfinite(value):
+            raise broken(spec, field, shown, "a finite number")
+        rule = RULES.get(descriptor.name)
+        if rule is not None and not rule.test(shown):
+            raise broken(
+                spec, field, shown, rule.allowed, hint=f"For example {descriptor.name}: {rule.example}"
+            )
+    _check_required(spec, spec.message, "")
+
+
+def _check_required(spec: SpecFile[Any], message: Message, prefix: str) -> None:
+    present = {descriptor.name: value for descriptor, value in message.ListFields()}
+    present |= {ALIASES[name]: value for name, value in present.items() if name in ALIASES}
+    for descriptor in message.DESCRIPTOR.fields:
+        name, rule = descriptor.name, RULES.get(descriptor.name)
+        if rule is not None and rule.required and name not in present:
+            hint = f"It should be {rule.allowed}; for example {name}: {rule.example}"
+            raise missing(spec, f"{prefix}{name}", hint=hint)
+        if descriptor.message_type is not None and name in present and not descriptor.is_repeated:
+            _check_required(spec, present[name], f"{prefix}{name}.")
+
+
+class _Unsupported(NamedTuple):
+    """Something that NVIDIA's files may ask for and the embedded engine can't do."""
+
+    field: str
+    applies: Callable[[Any], bool]
+    reason: str
+    hint: str
+
+
+_IN_A_CONTAINER: Final = "or run the command in NVIDIA's container"
+_UNSUPPORTED: Final = (
+    _Unsupported(
+        "dssd_config",
+        lambda _: True,
+        "the embedded engine has SSD, not yet DSSD",
+        f"Use ssd_config, {_IN_A_CONTAINER}.",
+    ),
+    _Unsupported(
+        "training_config.enable_qat",
+        bool,
+        "the embedded engine doesn't do quantisation-aware training yet",
+        f"Set enable_qat: false, {_IN_A_CONTAINER}.",
+    ),
+    _Unsupported(
+        "training_config.learning_rate.soft_start_cosine_annealing_schedule",
+        lambda _: True,
+        "SSD trains with soft_start_annealing_schedule only, in NVIDIA's containers too",
+        "Use soft_start_annealing_schedule { min_learning_rate max_learning_rate soft_start annealing }.",
+    ),
+    _Unsupported(
+        "training_config.cost_scaling.enabled",
+        bool,
+        "NVIDIA's SSD ignores cost scaling, and the embedded engine has none",
+        "Remove cost_scaling; for mixed precision on a GPU give --use_amp.",
+    ),
+    _Unsupported(
+        "training_config.model_ema",
+        bool,
+        "NVIDIA's SSD ignores model_ema, and the embedded engine has no averaged model",
+        "Remove model_ema.",
+    ),
+    *(
+        _Unsupported(
+            f"training_config.{name}_model_path",
+            bool,
+            "SSD takes the model to start from on the command line, and NVIDIA's containers ignore this field",
+            "Remove it and give the model to train with -m.",
+        )
+        for name in ("resume", "pretrain", "pruned")
+    ),
+    _Unsupported(
+        "training_config.visualizer.wandb_config.enabled",
+        bool,
+        "the embedded engine doesn't report to Weights & Biases",
+        f"Set enabled: false in wandb_config, {_IN_A_CONTAINER}.",
+    ),
+    _Unsupported(
+        "training_config.visualizer.clearml_config",
+        lambda _: True,
+        "the embedded engine doesn't report to ClearML",
+        f"Remove clearml_config, {_IN_A_CONTAINER}.",
+    ),
+)
+
+
+def refuse_unsupported(spec: SpecFile[Any]) -> None:
+    """Raise :class:`SpecProblem` with the reason where an experiment asks for what the engine can't do."""
+    for entry in _UNSUPPORTED:
+        found, value = _lookup(spec.message, entry.field)
+        if found and entry.applies(value):
+            name = entry.field.rpartition(".")[2]
+            raise spec.problem(f"{name} is not supported: {entry.reason}", field=entry.field, hint=entry.hint)
+
+
+def _lookup(message: Any, field: str) -> tuple[bool, Any]:
+    """Return whether a nested singular field is set, and its value."""
+    for name in field.split("."):
+        if not message.HasField(name):
+            return False, None
+        message = getattr(message, name)
+    return True, message
