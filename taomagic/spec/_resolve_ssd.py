@@ -51,6 +51,9 @@ _WITHOUT_EFFECT: Final[Mapping[str, str]] = {
     "dataset_config.validation_data_sources.root_path": "paths are used as written",
 }
 
+#: Augmentation that NVIDIA's documentation gives a default, and NVIDIA's 5.x containers leave off if nothing is written.
+_OFF_IN_CONTAINERS: Final = ("brightness", "contrast", "saturation", "hue", "random_flip")
+
 #: Keras' values, which NVIDIA's optimizers start from.
 _OPTIMIZER_DEFAULTS: Final[Mapping[str, Mapping[str, float | bool]]] = {
     "sgd": {"momentum": 0.9, "nesterov": False},
@@ -79,6 +82,7 @@ def resolve_experiment(path: Path, *, purpose: Purpose, shown_as: str | None = N
     dataset = _dataset(spec, purpose, notes) if "dataset_config" in present else None
     if purpose == "train":
         _check_early_stopping(spec, training, evaluation, dataset)
+        _note_unset_augmentation(spec, notes)
     return SSDExperiment(
         path=spec.path,
         text=spec.text,
@@ -269,6 +273,17 @@ def _augmentation(spec: _Spec) -> AugmentationSettings:
             field = f"augmentation_config.{name.format(written)}"
             raise broken(spec, field, low if written == "min" else high, allowed)
     return settings
+
+
+def _note_unset_augmentation(spec: _Spec, notes: list[str]) -> None:
+    """Say where the documented default applies though NVIDIA's containers read nothing written as 0, off."""
+    config = spec.message.augmentation_config
+    unset = [name for name in _OFF_IN_CONTAINERS if not config.HasField(name)]
+    if unset:
+        notes.append(
+            f"augmentation_config: {', '.join(unset)} not written, so the documented defaults apply; "
+            "NVIDIA's 5.x containers switch them off instead (write 0 to have that here)"
+        )
 
 
 def _image_mean(spec: _Spec) -> tuple[float, ...] | None:

@@ -187,6 +187,14 @@ def parse_spec(text: str, message_type: type[M], *, name: str) -> SpecFile[M]:
 
 
 _GENERAL_HINT: Final = "Fields are written `name: value`, blocks `name { … }`."
+#: Fields of TLT 2.0's specs, which still circulate.
+_RETIRED: Final = (
+    "loss_loc_weight",
+    "focal_loss_alpha",
+    "focal_loss_gamma",
+    "validation_fold",
+    "image_extension",
+)
 _TYPOGRAPHIC: Final = "“”‘’：，；｛｝（）［］＂＇\u00a0\u3000"
 
 
@@ -231,7 +239,9 @@ def _explain_unknown_field(
     )
     near = difflib.get_close_matches(field, valid, n=1)
     advice = []
-    if near:
+    if field in _RETIRED:
+        advice.append(f"TLT 2.0 had {field}; TAO has not. Remove it.")
+    elif near:
         advice.append(f"Did you mean {near[0]}?")
     if homes:
         advice.append(f"{field} belongs in {' or '.join(_blocks_of(homes, messages))}.")
