@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import statistics
+import time
 from dataclasses import replace
 
 from taomagic.engine.console import say
@@ -42,6 +44,10 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     data = ValidationData(experiment, paths)
     evaluation, _, _ = evaluate_model(predictor, data, experiment.evaluation)
     print_table(evaluation, digits=3)
+    milliseconds = median_inference_ms(predictor, data)
+    say(f"Parameters: {predictor.parameters:,}")
+    say(f"Model file: {model_path.stat().st_size / 2**20:.2f} MB")
+    say(f"Median inference time: {milliseconds:.2f} ms per image (batch size 1, with post-processing)")
     if experiment.evaluation.visualize_pr_curve:
         target = results_dir / "PR_curve.png"
         write_pr_curve(target, evaluation)
@@ -52,6 +58,17 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
         kpi={"mAP": evaluation.mean_average_precision},
         categorical={"average_precision": {k: v for k, v in metrics_of(evaluation).items() if k != "mAP"}},
     )
+
+
+def median_inference_ms(predictor: Predictor, data: ValidationData, repeats: int = 30) -> float:
+    """Return the median time in milliseconds from a preprocessed image to its detections, one image at a time."""
+    image = next(iter(data.batches(1))).images
+    seconds = []
+    for _ in range(repeats + 3):  # the first calls allocate memory and choose algorithms
+        start = time.perf_counter()
+        predictor.predict(image)
+        seconds.append(time.perf_counter() - start)
+    return 1000 * statistics.median(seconds[3:])
 
 
 def with_overrides(experiment: SSDExperiment, args: argparse.Namespace) -> SSDExperiment:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from taomagic.engine.device import Device
-from taomagic.engine.ssd.model import SSD
+from taomagic.engine.ssd.model import SSD, parameter_count
 from taomagic.engine.ssd.postprocess import Detections, detect
 from taomagic.engine.ssd.weights import model_from_file
 from taomagic.spec.ssd import NMSSettings
@@ -24,6 +24,8 @@ class Predictor(Protocol):
     classes: tuple[str, ...]
     #: For the log: ``"TAO model"``, ``"ONNX model"``.
     kind: str
+    #: Number of weights.
+    parameters: int
 
     def predict(self, images: Tensor) -> list[Detections]:
         """Find objects in preprocessed images [N, C, H, W] float32."""
@@ -51,6 +53,7 @@ class TorchPredictor:
         self.nms = nms
         self.input_shape = model.architecture.input_shape
         self.classes = model.architecture.classes
+        self.parameters = parameter_count(model)
         self._variances = torch.tensor(model.architecture.anchors.variances, device=device.torch_device)
 
     def raw(self, images: Tensor) -> tuple[Tensor, Tensor]:
