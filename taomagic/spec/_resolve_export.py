@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final, Literal, cast
 
 from taomagic.spec import ssd_pb2
-from taomagic.spec._resolve_ssd import class_mapping
+from taomagic.spec._resolve_dataset import class_mapping
 from taomagic.spec.dataset_export import CocoExport, DatasetExport, KittiExport
 from taomagic.spec.parse import SpecFile, read_spec
 from taomagic.spec.validate import PREFIX, as_written, broken, check_ranges, missing

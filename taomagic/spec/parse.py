@@ -240,7 +240,7 @@ def _explain_unknown_field(
     near = difflib.get_close_matches(field, valid, n=1)
     advice = []
     if field in _RETIRED:
-        advice.append(f"TLT 2.0 had {field}; TAO has not. Remove it.")
+        advice.append(f"TLT 2.0 had {field} here; TAO has not. Remove it.")
     elif near:
         advice.append(f"Did you mean {near[0]}?")
     if homes:
