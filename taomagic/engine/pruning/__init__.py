@@ -1,0 +1,1 @@
+"""Structured pruning: whole filters are removed, and the network gets really smaller."""

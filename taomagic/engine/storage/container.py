@@ -88,7 +88,7 @@ class EncryptingWriter:
     def write(self, data: bytes) -> None:
         """Encrypt ``data``; whole chunks go to the file at once, the rest waits for more."""
         view = memoryview(data)
-        while len(view):
+        while view:
             # A chunk is sealed only when a byte follows it: the last one carries a flag, and may be this one.
             if self._filled == len(self._buffer):
                 self._seal(last=False)
