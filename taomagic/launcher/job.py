@@ -15,7 +15,6 @@
 
 from __future__ import annotations
 
-import shlex
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -306,14 +305,14 @@ class Job:
             The state afterwards; a job that had already ended is left as it is.
         """
         self.request_stop()
-        if not self._ends_within(grace_s):
+        if not self.ends_within(grace_s):
             self.kill()
         return self.state
 
     def kill(self) -> JobState:
         """End the command at once, without giving it time to save anything."""
         self._signal("kill")
-        self._ends_within(10.0)
+        self.ends_within(10.0)
         return self.state
 
     def tail(self, n: int = 20) -> list[str]:
@@ -325,7 +324,8 @@ class Job:
         if process is not None and self._ended() is None:
             processes.send(wish, process, self.directory, list(self._record["engine_argv"]))
 
-    def _ends_within(self, seconds: float) -> bool:
+    def ends_within(self, seconds: float) -> bool:
+        """Wait at most so many seconds for the end, and tell whether it came."""
         deadline = time.monotonic() + seconds
         while not self.state.finished:
             if time.monotonic() > deadline:
@@ -419,8 +419,3 @@ def _command(record: Mapping[str, Any]) -> Command:
         subtask=str(record["subtask"]),
         args=tuple(str(word) for word in record["args"]),
     )
-
-
-def shown_args(job: Job) -> list[str]:
-    """Return the words of a job's masked command, without ``tao``."""
-    return shlex.split(job.shown)[1:]

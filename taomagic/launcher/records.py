@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import math
 import os
+import secrets
+import shutil
+import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from taomagic.errors import EnvironmentProblem
+from taomagic.project.mounts import MountMap, home_folder
+
+#: Finished jobs whose records a project keeps.
+KEEP = 200
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -82,3 +92,117 @@ class StatusFile:
                 continue
             if math.isfinite(epoch) and math.isfinite(rate):
                 yield epoch, rate
+
+
+def jobs_folder(project: Path) -> Path:
+    """Return where a project keeps its jobs."""
+    return project / ".tao" / "jobs"
+
+
+def create(project: Path, content: Mapping[str, Any], mounts: MountMap) -> Path:
+    """Make the folder and the record of a new job.
+
+    Parameters
+    ----------
+    project
+        Where; an absolute folder.
+    content
+        The record, without ``id``, ``project`` and ``started``.
+    mounts
+        The map that the job is started with.
+
+    Returns
+    -------
+    Path
+        The job's folder. Its name, 10 hex digits, is the job's id.
+
+    Raises
+    ------
+    EnvironmentProblem
+        The project can't be written.
+    """
+    try:
+        folder = jobs_folder(project)
+        folder.mkdir(parents=True, exist_ok=True)
+        ignore = project / ".tao" / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n", encoding="utf-8")  # records are of no use on another machine
+        while True:
+            directory = folder / secrets.token_hex(5)
+            with contextlib.suppress(FileExistsError):
+                directory.mkdir(mode=0o700)
+                break
+        mounts.write(directory / "mounts.json")
+        write_json(
+            directory / "job.json",
+            {"id": directory.name, "project": str(project), "started": time.time(), **content},
+        )
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"The job can't be recorded: {error.strerror}.",
+            where=str(error.filename or project),
+            hint="Choose a project that you may write: %tao_env --project-dir FOLDER",
+        ) from None
+    return directory
+
+
+def job_folders(project: Path) -> list[Path]:
+    """Return the folders of a project's jobs, in no order."""
+    try:
+        return [folder for folder in jobs_folder(project).iterdir() if (folder / "job.json").is_file()]
+    except OSError:
+        return []
+
+
+def prune(project: Path, keep: int = KEEP) -> None:
+    """Delete the records of the oldest finished jobs beyond the newest ``keep``."""
+    finished = [folder for folder in job_folders(project) if (folder / "exit.json").is_file()]
+    if len(finished) <= keep:
+        return
+
+    def ended(folder: Path) -> float:
+        try:
+            return (folder / "exit.json").stat().st_mtime
+        except OSError:
+            return 0.0
+
+    for folder in sorted(finished, key=ended)[: len(finished) - keep]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _index(environ: Mapping[str, str]) -> Path:
+    state = environ.get("XDG_STATE_HOME", "")
+    if not state.startswith("/"):
+        home = home_folder(environ)
+        state = str(
+            home / "Library" / "Application Support"
+            if sys.platform == "darwin"
+            else home / ".local" / "state"
+        )
+    return Path(state) / "taomagic" / "projects"
+
+
+def remember_project(project: Path, environ: Mapping[str, str]) -> None:
+    """Note that a project has jobs, so that `tao list` finds them from anywhere. One file each: no two writers meet."""
+    index = _index(environ)
+    with contextlib.suppress(OSError):  # a read-only home only costs the list of other projects
+        index.mkdir(parents=True, exist_ok=True)
+        name = hashlib.sha256(os.fsencode(project)).hexdigest()[:16]
+        (index / name).write_bytes(os.fsencode(project))
+
+
+def remembered_projects(environ: Mapping[str, str]) -> list[Path]:
+    """Return the projects known to have jobs; entries whose jobs are gone are dropped."""
+    found: list[Path] = []
+    try:
+        entries = list(_index(environ).iterdir())
+    except OSError:
+        return []
+    for entry in entries:
+        with contextlib.suppress(OSError):
+            project = Path(os.fsdecode(entry.read_bytes()))
+            if jobs_folder(project).is_dir():
+                found.append(project)
+            else:
+                entry.unlink(missing_ok=True)
+    return found

@@ -1,0 +1,225 @@
+"""The `tao` and `tao-deploy` commands: the same launcher as in the notebook, in a terminal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+import taomagic
+from taomagic.errors import TaoError, UsageProblem
+from taomagic.launcher import catalog, command
+from taomagic.launcher.command import Command
+
+_DESCRIPTION = "Launcher for TAO Toolkit."
+_CONTROL_HELP = {
+    "info": ("info [--verbose]", "the TAO release: tasks, images, and what runs without a container"),
+    "list": ("list", "the jobs that run, and the latest ones of this project"),
+    "stop": ("stop ID… | --container_id ID… | --all", "end jobs"),
+    "attach": ("attach [ID]", "follow a job, from its first line; Ctrl-C only stops following"),
+    "logs": ("logs [ID]", "print the whole log of a job"),
+    "samples": ("samples create|specs|notebook …", "sample data, specs and notebooks to learn with"),
+    "help": ("help [TASK [SUB-TASK]]", "this text, or the arguments of a task"),
+}
+
+
+def tao(argv: Sequence[str] | None = None) -> int:
+    """Run `tao …` and return its exit code."""
+    return _main("tao", argv)
+
+
+def tao_deploy(argv: Sequence[str] | None = None) -> int:
+    """Run `tao-deploy …` (TAO 4.0's name for `tao deploy …`) and return its exit code."""
+    return _main("tao-deploy", argv)
+
+
+def _main(prog: str, argv: Sequence[str] | None) -> int:
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(prog, words)
+    except TaoError as problem:
+        print(problem, file=sys.stderr)
+        return 2 if isinstance(problem, UsageProblem) else 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # `tao logs | head`: the reader has what it wanted. Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+
+
+def _run(prog: str, words: list[str]) -> int:
+    if words in (["--version"], ["-V"]):
+        print(f"taomagic {taomagic.__version__}, TAO Toolkit {catalog.release().name}")
+        return 0
+    if not words:
+        print(_overview(prog))
+        return 0
+    options, words = _own_options(words)
+    wanted = command.parse_command(words, prog=prog)
+    if wanted.action != "run":
+        return _CONTROL[wanted.action](wanted)
+    return _run_task(wanted, options)
+
+
+def _own_options(words: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Take our own options out of the words, wherever they stand; the task's are left alone."""
+    options: dict[str, str] = {}
+    rest: list[str] = []
+    following = iter(words)
+    for word in following:
+        if word == "--background":
+            options["background"] = "yes"
+        elif word == "--backend":
+            options["backend"] = next(following, "")
+            if not options["backend"]:
+                raise UsageProblem("--backend needs a value.", hint="--backend auto, process or docker")
+        elif word.startswith("--backend="):
+            options["backend"] = word.partition("=")[2]
+        else:
+            rest.append(word)
+    return options, rest
+
+
+def _run_task(wanted: Command, options: Mapping[str, str]) -> int:
+    from taomagic.launcher.launch import launch
+    from taomagic.view import text
+
+    job, warnings = launch(wanted, backend=options.get("backend"))
+    for warning in warnings:
+        print(f"Warning: {warning}", file=sys.stderr)
+    if options.get("background"):
+        print(
+            f"Job {job.id} runs in the background. Follow it: tao attach {job.id}   End it: tao stop {job.id}"
+        )
+        return 0
+    result = text.follow(job, stream=sys.stdout)
+    if not result.ok:
+        try:
+            result.raise_for_state()
+        except TaoError as problem:
+            print(problem, file=sys.stderr)
+    return exit_code(result.exit_code, ok=result.ok)
+
+
+def exit_code(code: int | None, *, ok: bool) -> int:
+    """Return the exit code of `tao` for a command's: a signal n becomes 128 + n, a failure is never 0."""
+    if ok:
+        return 0
+    if code is None or code == 0:
+        return 1
+    return 128 - code if code < 0 else code
+
+
+def _overview(prog: str) -> str:
+    engine = catalog.engine_tasks()
+    lines = [
+        f"usage: {prog} [model|dataset|deploy] TASK SUB-TASK … | {prog} CONTROL-WORD …",
+        "",
+        _DESCRIPTION,
+        "",
+    ]
+    lines += ["tasks that run here, without a container:"]
+    lines += [f"  {task:<10} {', '.join(words)}" for task, words in engine.items()]
+    lines += ["", "control words:"]
+    width = max(len(usage) for usage, _ in _CONTROL_HELP.values()) + 2
+    lines += [f"  {usage:<{width}}{text}" for usage, text in _CONTROL_HELP.values()]
+    lines += ["", "options, anywhere:"]
+    lines += [f"  {'--background':<{width}}return at once; the job goes on"]
+    lines += [f"  {'--backend auto|process|docker':<{width}}where to run; also TAOMAGIC_BACKEND"]
+    return "\n".join([*lines, "", f"`{prog} TASK --help` and `{prog} TASK SUB-TASK --help` tell more."])
+
+
+def _help(wanted: Command) -> int:
+    if wanted.args:
+        usage, text = _CONTROL_HELP[wanted.args[0]]
+        print(f"usage: tao {usage}\n\n{text[0].upper()}{text[1:]}.")
+    elif wanted.task in catalog.engine_tasks() and wanted.group == "model":
+        from taomagic.spec.arguments import help_text
+
+        print(help_text(wanted.task, wanted.subtask or None))
+    elif wanted.task:
+        words = catalog.subtasks(wanted.group, wanted.task)
+        image = catalog.release().image(wanted.group, wanted.task)
+        print(f"{wanted.task} runs in NVIDIA's container{f' {image.name}' if image else ''}, not here.")
+        if words:
+            print(f"Sub-tasks: {', '.join(words)}")
+    elif wanted.group:
+        print(f"Tasks of the group {wanted.group}: {', '.join(sorted(catalog.tasks(wanted.group)))}")
+    else:
+        print(_overview("tao"))
+    return 0
+
+
+def _info(wanted: Command) -> int:
+    unknown = [word for word in wanted.args if word not in {"--verbose", "-v"}]
+    if unknown:
+        raise UsageProblem(f"`tao info` doesn't know {unknown[0]}.", hint="tao info [--verbose]")
+    print(catalog.info(verbose=bool(wanted.args)))
+    return 0
+
+
+def _list(wanted: Command) -> int:
+    from taomagic.launcher import control
+    from taomagic.launcher.context import Context
+
+    if wanted.args:
+        raise UsageProblem("`tao list` takes no arguments.", hint="tao list")
+    print(control.table(control.listed_jobs(Context.current())))
+    return 0
+
+
+def _stop(wanted: Command) -> int:
+    from taomagic.launcher import control
+    from taomagic.launcher.context import Context
+
+    if not wanted.args:
+        # NVIDIA's launcher answers so, too, and calls it a success.
+        print("Nothing to stop was named: tao stop ID…, or tao stop --all. `tao list` shows the ids.")
+        return 0
+    stopped = control.stop_jobs(wanted.args, Context.current())
+    for job in stopped:
+        print(f"{job.id}  {job.state}  {job.shown}")
+    if not stopped:
+        print("No such job was running.")
+    return 0
+
+
+def _attach(wanted: Command) -> int:
+    from taomagic.launcher import control
+    from taomagic.launcher.context import Context
+    from taomagic.view import text
+
+    job = control.latest_job(wanted.args, Context.current(), word="attach")
+    result = text.follow(job, stream=sys.stdout, stop_on_interrupt=False)
+    return exit_code(result.exit_code, ok=result.ok)
+
+
+def _logs(wanted: Command) -> int:
+    from taomagic.launcher import control
+    from taomagic.launcher.context import Context
+
+    job = control.latest_job(wanted.args, Context.current(), word="logs")
+    if job.log_path.exists():
+        with job.log_path.open(encoding="utf-8", errors="replace") as log:
+            for line in log:
+                sys.stdout.write(line)
+    return 0
+
+
+def _samples(wanted: Command) -> int:
+    from taomagic.launcher import samples_command
+
+    return samples_command.run(wanted.args)
+
+
+_CONTROL: Mapping[str, Callable[[Command], int]] = {
+    "help": _help,
+    "info": _info,
+    "list": _list,
+    "stop": _stop,
+    "attach": _attach,
+    "logs": _logs,
+    "samples": _samples,
+}

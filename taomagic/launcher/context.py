@@ -1,0 +1,74 @@
+"""Where a command runs: project, folder, environment and mount map, read once from where we are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from taomagic.project.mounts import MountMap, find_mounts, read_mounts
+from taomagic.project.paths import CONTAINER_ROOT, PathMap
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a command is started with.
+
+    Parameters
+    ----------
+    project_dir
+        The folder that holds ``.tao/jobs``.
+    cwd
+        Where relative paths in the command begin.
+    environ
+        The environment of the command.
+    mounts
+        The mount map; empty where paths mean themselves.
+    """
+
+    project_dir: Path
+    cwd: Path
+    environ: Mapping[str, str]
+    mounts: MountMap
+
+    @property
+    def paths(self) -> PathMap:
+        """The translation between host and container paths."""
+        return self.mounts.paths
+
+    def host(self, path: str) -> Path:
+        """Return where a path of the command lies on this machine; relative ones begin in ``cwd``."""
+        return self.cwd / self.paths.to_host(path)
+
+    @classmethod
+    def current(cls, environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> Context:
+        """Return the context of this process.
+
+        The map is the one that ``LAUNCHER_MOUNTS`` names, else ``~/.tao_mounts.json``. The project is
+        ``LOCAL_PROJECT_DIR``, else the nearest folder upwards that has jobs, else what the map mounts as the project if
+        we are inside it, else this folder.
+
+        Raises
+        ------
+        EnvironmentProblem
+            The map can't be read.
+        """
+        environ = dict(os.environ if environ is None else environ)
+        here = Path.cwd() if cwd is None else cwd.absolute()
+        file = find_mounts(environ)
+        mounts = MountMap() if file is None else read_mounts(file)
+        return cls(_project(environ, here, mounts), here, environ, mounts)
+
+
+def _project(environ: Mapping[str, str], here: Path, mounts: MountMap) -> Path:
+    local = environ.get("LOCAL_PROJECT_DIR", "")
+    if local and environ.get("LAUNCHER_MOUNTS") and Path(local).is_dir():
+        return Path(local)
+    for folder in (here, *here.parents):
+        if (folder / ".tao" / "jobs").is_dir():
+            return folder
+    for source, destination in mounts.mounts:
+        if destination == CONTAINER_ROOT and here.is_relative_to(source):
+            return Path(source)
+    return here

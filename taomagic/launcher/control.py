@@ -1,0 +1,160 @@
+"""The control words: ``list``, ``stop``, ``attach``, ``logs``. What they find and do; showing is left to the caller."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
+
+from taomagic.errors import EnvironmentProblem, UsageProblem
+from taomagic.launcher import records
+from taomagic.launcher.catalog import nearest
+from taomagic.launcher.context import Context
+from taomagic.launcher.job import Job
+
+#: Finished jobs that a list shows.
+RECENT = 20
+_STAMP = "%Y-%m-%d %H:%M:%S"
+
+
+def all_jobs(context: Context, *, everywhere: bool = True) -> list[Job]:
+    """Return the jobs of this project, and those of the other projects on record if ``everywhere``; newest first."""
+    projects = [context.project_dir]
+    if everywhere:
+        projects += records.remembered_projects(context.environ)
+    found: dict[str, Job] = {}
+    for project in dict.fromkeys(path.resolve() for path in projects):
+        for folder in records.job_folders(project):
+            try:
+                found.setdefault(folder.name, Job(folder))
+            except (EnvironmentProblem, ValueError, KeyError, TypeError):
+                continue  # half a record, or a stranger's file: not a job
+    return sorted(found.values(), key=lambda job: job.started, reverse=True)
+
+
+def listed_jobs(context: Context) -> list[Job]:
+    """Return what ``tao list`` shows: all running jobs, then the latest finished ones of this project."""
+    running: list[Job] = []
+    finished: list[Job] = []
+    here = context.project_dir.resolve()
+    for job in all_jobs(context):
+        if not job.state.finished:
+            running.append(job)
+        elif job.project.resolve() == here and len(finished) < RECENT:
+            finished.append(job)
+    return running + finished
+
+
+def find_job(job_id: str, context: Context) -> Job:
+    """Return the job with this id, or with an id that begins so.
+
+    Raises
+    ------
+    UsageProblem
+        There is none, or there are several.
+    """
+    jobs = all_jobs(context)
+    found = [job for job in jobs if job.id == job_id] or [
+        job for job in jobs if job_id and job.id.startswith(job_id)
+    ]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageProblem(
+            f'Several jobs begin with "{job_id}".', hint=f"{', '.join(job.id for job in found)}."
+        )
+    recent = ", ".join(f"{job.id} ({job.command.label}, {job.state})" for job in jobs[:5])
+    raise UsageProblem(
+        f'There is no job "{job_id}".',
+        hint=f"{nearest(job_id, [job.id for job in jobs])}The latest ones: {recent}."
+        if jobs
+        else "There are no jobs yet.",
+    )
+
+
+def latest_job(args: Sequence[str], context: Context, *, word: str) -> Job:
+    """Return the job that ``attach`` or ``logs`` means: the one that is named, else the latest of this project.
+
+    Raises
+    ------
+    UsageProblem
+        More than one is named, or there is none.
+    """
+    if len(args) > 1:
+        raise UsageProblem(f"`tao {word}` takes one job.", hint=f"tao {word} ID")
+    if args:
+        return find_job(args[0], context)
+    jobs = all_jobs(context, everywhere=False)
+    running = [job for job in jobs if not job.state.finished]
+    if not jobs:
+        raise UsageProblem(
+            "This project has no jobs yet.", hint=f"tao {word} ID shows a job of another project."
+        )
+    return (running or jobs)[0]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageProblem(message, where=self.prog, hint="tao stop ID…, or tao stop --all")
+
+
+def stop_jobs(args: Sequence[str], context: Context, *, grace_s: float = 10.0) -> list[Job]:
+    """Carry out ``tao stop``: ``--container_id ID…``, ``--all``, or the ids alone.
+
+    Parameters
+    ----------
+    args
+        The words behind ``stop``.
+    context
+        Where we are.
+    grace_s
+        Seconds that each command gets to end by itself.
+
+    Returns
+    -------
+    list of Job
+        Those that were running and have been stopped.
+
+    Raises
+    ------
+    UsageProblem
+        Nothing is named, or there is no such job.
+    """
+    parser = _Parser(prog="tao stop", add_help=False)
+    parser.add_argument("ids", nargs="*")
+    parser.add_argument("--container_id", "--container-id", nargs="+", default=[])
+    parser.add_argument("--all", action="store_true")
+    parsed = parser.parse_args(list(args))
+    named = [*parsed.ids, *parsed.container_id]
+    if bool(named) == parsed.all:
+        raise UsageProblem(
+            "What shall be stopped?", hint="tao stop ID…, or tao stop --all; `tao list` shows the ids."
+        )
+    jobs = [find_job(job_id, context) for job_id in named] if named else all_jobs(context)
+    running = [job for job in jobs if not job.state.finished]
+    for job in running:
+        job.request_stop()
+    for job in running:
+        if not job.ends_within(grace_s):
+            job.kill()
+    return running
+
+
+def table(jobs: Iterable[Job]) -> str:
+    """Return the jobs as NVIDIA's launcher lists containers, with two columns more."""
+    header = ("container_id", "container_status", "command", "started", "project")
+    rows: list[tuple[str, ...]] = []
+    for job in jobs:
+        # A long command continues below itself, as with NVIDIA's launcher.
+        first, *more = textwrap.wrap(job.shown, 100) or [""]
+        started = job.started.astimezone().strftime(_STAMP)
+        rows.append((job.id, str(job.state), first, started, str(job.project)))
+        rows += [("", "", line, "", "") for line in more]
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    rule = "  ".join("=" * width for width in widths)
+
+    def line(row: Sequence[str]) -> str:
+        return "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+
+    return "\n".join([rule, line(header), rule, *map(line, rows), rule])

@@ -1,0 +1,116 @@
+"""Runs the embedded engine as a process of its own, which outlives the kernel or shell that started it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import taomagic
+from taomagic.errors import EnvironmentProblem
+from taomagic.launcher import records, supervisor
+from taomagic.launcher.command import Command
+from taomagic.launcher.context import Context
+from taomagic.launcher.job import Job
+
+#: Seconds that starting may take; a machine that swaps needs a few.
+START_LIMIT_S = 60.0
+
+
+class ProcessRunner:
+    """Starts the embedded engine under a supervisor.
+
+    Parameters
+    ----------
+    engine_argv
+        The program and its first words; the task, sub-task and arguments are added. By default this Python with
+        ``-m taomagic.engine``.
+    """
+
+    name = "process"
+
+    def __init__(self, engine_argv: Sequence[str] | None = None) -> None:
+        # -P: a file torch.py or json.py in the notebook's folder must not be imported in place of the real one.
+        self._program = list(engine_argv or (sys.executable, "-P", "-u", "-m", "taomagic.engine"))
+
+    def start(self, command: Command, context: Context) -> Job:
+        """Start the engine; see :meth:`taomagic.launcher.runners.base.Runner.start`."""
+        bare = command.without_key()
+        argv = [*self._program, *bare.words]
+        directory = records.create(
+            context.project_dir,
+            {
+                "backend": self.name,
+                "command": {
+                    "action": bare.action,
+                    "group": bare.group,
+                    "task": bare.task,
+                    "subtask": bare.subtask,
+                    "args": list(bare.args),
+                },
+                "shown": command.masked(),
+                "cwd": str(context.cwd),
+                "engine_argv": argv,
+                **_status_file(command, context),
+            },
+            context.mounts,
+        )
+        try:
+            self._launch(directory, self._environ(command, context, directory))
+        except BaseException:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
+        records.remember_project(context.project_dir, context.environ)
+        records.prune(context.project_dir)
+        return Job(directory)
+
+    def _environ(self, command: Command, context: Context, directory: Path) -> dict[str, str]:
+        environ = dict(context.environ)
+        if (key := command.key()) is not None:
+            environ["TAOMAGIC_KEY"] = key
+        environ["LAUNCHER_MOUNTS"] = str(directory / "mounts.json")
+        environ["PYTHONUNBUFFERED"] = "1"
+        environ["PYTHONIOENCODING"] = "utf-8"
+        root = Path(taomagic.__file__).parents[1]
+        if root.name not in {"site-packages", "dist-packages"}:
+            # A source tree that isn't installed: the engine must find the same taomagic as we.
+            environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(root), environ.get("PYTHONPATH", ""))))
+        return environ
+
+    @staticmethod
+    def _launch(directory: Path, environ: dict[str, str]) -> None:
+        # -I -S: neither PYTHON… variables nor site-packages matter to the supervisor, and it starts in half the time.
+        argv = [sys.executable, "-I", "-S", supervisor.__file__, str(directory)]
+        try:
+            started = subprocess.run(
+                argv,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=START_LIMIT_S,
+                start_new_session=True,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise EnvironmentProblem(f"The command can't be started: {error}", hint="Try again.") from None
+        if started.returncode != 0:
+            raise EnvironmentProblem(
+                f"The command can't be started: {started.stderr.strip()[-500:]}",
+                hint="Check that the project folder can be written and the disk has room.",
+            )
+
+
+def _status_file(command: Command, context: Context) -> dict[str, object]:
+    results = command.option("-r", "--results_dir")
+    if not results:
+        return {}
+    file = context.host(results) / "status.json"
+    size = 0
+    with contextlib.suppress(OSError):
+        size = file.stat().st_size
+    return {"status_file": str(file), "status_offset": size}

@@ -1,0 +1,118 @@
+"""`tao samples create|specs|notebook`: sample data, specs and notebooks to learn with."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from taomagic.errors import UsageProblem
+
+if TYPE_CHECKING:
+    from taomagic.samples import CopyReport
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageProblem(message, where=self.prog, hint=f"`{self.prog} --help` lists the arguments.")
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} isn't a size; write WIDTHxHEIGHT, e.g. 768x240")
+    return int(match[1]), int(match[2])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="tao samples", description="Sample data, specs and notebooks to learn with.")
+    parts = parser.add_subparsers(
+        dest="what", required=True, metavar="create|specs|notebook", parser_class=_Parser
+    )
+    create = parts.add_parser("create", help="draw street scenes in KITTI's layout, with exact labels")
+    create.add_argument("directory", metavar="DIR")
+    create.add_argument("--count", "--training", dest="training", type=int, default=400, metavar="N")
+    create.add_argument("--val", type=int, default=150, metavar="N")
+    create.add_argument("--testing", type=int, default=60, metavar="N")
+    create.add_argument("--size", type=_size, default=(768, 240), metavar="WxH")
+    create.add_argument("--seed", type=int, default=0, metavar="S")
+    create.add_argument("--format", dest="image_format", choices=("jpg", "png"), default="jpg")
+    create.add_argument("--force", action="store_true", help="replace other images in the way")
+    specs = parts.add_parser("specs", help="copy the spec files of a network")
+    specs.add_argument("net", metavar="NET")
+    specs.add_argument("directory", metavar="DIR")
+    specs.add_argument("--scale", choices=("sample", "kitti"), default="sample")
+    notebook = parts.add_parser("notebook", help="copy the notebook of a network")
+    notebook.add_argument("net", metavar="NET")
+    notebook.add_argument("directory", metavar="DIR")
+    return parser
+
+
+def run(args: Sequence[str], say: Callable[[str], None] = print) -> int:
+    """Carry out `tao samples …`.
+
+    Parameters
+    ----------
+    args
+        The words behind ``samples``.
+    say
+        Shows a line.
+
+    Returns
+    -------
+    int
+        The exit code; what goes wrong is raised.
+
+    Raises
+    ------
+    UsageProblem
+        An argument is wrong.
+    DataProblem, EnvironmentProblem
+        See :mod:`taomagic.samples`.
+    """
+    parser = _parser()
+    if not args:
+        say(parser.format_help().rstrip())
+        return 0
+    try:
+        wanted = parser.parse_args(list(args))
+    except SystemExit as ended:  # argparse has printed its help
+        return int(ended.code or 0)
+    from taomagic import samples
+
+    if wanted.what == "create":
+        made = samples.create(
+            wanted.directory,
+            training=wanted.training,
+            val=wanted.val,
+            testing=wanted.testing,
+            size=wanted.size,
+            seed=wanted.seed,
+            image_format=wanted.image_format,
+            force=wanted.force,
+            progress=_show_progress if sys.stderr.isatty() else None,
+        )
+        counts = ", ".join(f"{count} {split}" for split, count in made.images.items())
+        say(f"{'Drew' if made.created else 'Already there:'} {counts} images in {made.directory}")
+        say("Objects: " + ", ".join(f"{count} {name}" for name, count in made.objects.items()))
+    elif wanted.what == "specs":
+        _report(samples.copy_specs(wanted.net, wanted.directory, wanted.scale), say)
+    else:
+        _report(samples.copy_notebook(wanted.net, wanted.directory), say)
+    return 0
+
+
+def _show_progress(done: int, total: int) -> None:
+    end = "\n" if done >= total else ""
+    print(f"\rDrawing {done}/{total}", end=end, file=sys.stderr, flush=True)
+
+
+def _report(report: CopyReport, say: Callable[[str], None]) -> None:
+    for path in report.created:
+        say(f"Wrote {path}")
+    for path in report.same:
+        say(f"Unchanged {path}")
+    for path in report.kept:
+        say(f"Kept {path}, which you have changed")
