@@ -45,8 +45,8 @@ def open_console(log_file: Path | None = None, *, verbose: bool = False) -> None
     if log_file is not None:
         log_file.parent.mkdir(parents=True, exist_ok=True)
         copy = log_file.open("a", encoding="utf-8")
-        sys.stdout = _Tee(sys.stdout, copy)  # type: ignore[assignment]
-        sys.stderr = _Tee(sys.stderr, copy)  # type: ignore[assignment]
+        sys.stdout = _Tee(sys.stdout, copy)
+        sys.stderr = _Tee(sys.stderr, copy)
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter(LOG_FORMAT))
     logger = logging.getLogger("taomagic")

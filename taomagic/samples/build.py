@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 from pathlib import Path
 
 NETS = ("ssd",)
@@ -20,8 +19,9 @@ def render(net: str) -> str:
     cells = []
     source = importlib.import_module(f"taomagic.samples.notebook_{net}")
     for number, (kind, text) in enumerate(source.CELLS, start=1):
-        make = new_markdown_cell if kind == "md" else new_code_cell
-        cells.append(make(text.strip("\n"), id=f"{net}-{number:02d}"))
+        name = f"{net}-{number:02d}"  # fixed ids: a random one would change the file at every build
+        body = text.strip("\n")
+        cells.append(new_markdown_cell(body, id=name) if kind == "md" else new_code_cell(body, id=name))
     metadata = {
         "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
@@ -36,7 +36,7 @@ def main(root: Path = Path("notebooks")) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
         temporary.write_text(render(net), encoding="utf-8")
-        os.replace(temporary, path)
+        temporary.replace(path)
         print(f"wrote {path}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -31,7 +30,7 @@ def run(net: str, directory: Path) -> int:
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
 
-    class Narrator(NotebookClient):  # type: ignore[misc]
+    class Narrator(NotebookClient):
         """Executes cells and tells what happens, one line for each change of the panel's text."""
 
         def __init__(self, notebook: Any, **options: Any) -> None:
@@ -65,10 +64,9 @@ def run(net: str, directory: Path) -> int:
             return
         first = next((line for line in cell.source.splitlines() if line.strip()), "")
         elapsed = time.monotonic() - start
-        print(
-            f"[{code_cells.index(cell_index) + 1:2d}/{len(code_cells)}] {int(elapsed // 60)}:{elapsed % 60:04.1f}  {first}",
-            flush=True,
-        )
+        number = code_cells.index(cell_index) + 1
+        clock = f"{int(elapsed // 60)}:{elapsed % 60:04.1f}"
+        print(f"[{number:2d}/{len(code_cells)}] {clock}  {first}", flush=True)
 
     client = Narrator(
         notebook,
@@ -87,7 +85,7 @@ def run(net: str, directory: Path) -> int:
     finally:
         temporary = output.with_suffix(".tmp")
         nbformat.write(notebook, temporary)
-        os.replace(temporary, output)
+        temporary.replace(output)
     elapsed = time.monotonic() - start
     if not failed:
         table = _closing_table(notebook)

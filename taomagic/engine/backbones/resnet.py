@@ -105,8 +105,7 @@ class ResNet(nn.Module):
 
     def blocks(self) -> dict[int, list[nn.Module]]:
         """Return the modules of each id of ``freeze_blocks``: 0 is ``conv1``, 1 to 4 are the stages."""
-        stages = {0: [self.conv1]}
-        return {
-            **stages,
-            **{i: [self.get_submodule(n) for n in names] for i, names in enumerate(self.block_names, 1)},
+        stages = {
+            i: [self.get_submodule(n) for n in names] for i, names in enumerate(self.block_names, start=1)
         }
+        return {0: [self.conv1], **stages}

@@ -79,8 +79,9 @@ def with_overrides(experiment: SSDExperiment, args: argparse.Namespace) -> SSDEx
     UsageProblem
         If only one of ``-i`` and ``-l`` is given.
     """
-    assert experiment.dataset is not None
-    assert experiment.evaluation is not None
+    dataset, evaluation = experiment.dataset, experiment.evaluation
+    assert dataset is not None
+    assert evaluation is not None
     if bool(args.image_dir) != bool(args.label_dir):
         raise UsageProblem(
             "-i and -l go together: images and their labels",
@@ -91,13 +92,9 @@ def with_overrides(experiment: SSDExperiment, args: argparse.Namespace) -> SSDEx
         source = DataSource(
             tfrecords_path=None, label_directory_path=args.label_dir, image_directory_path=args.image_dir
         )
-        experiment = replace(
-            experiment, dataset=replace(experiment.dataset, validation_data_sources=(source,))
-        )
+        experiment = replace(experiment, dataset=replace(dataset, validation_data_sources=(source,)))
     if args.batch_size:
-        experiment = replace(
-            experiment, evaluation=replace(experiment.evaluation, batch_size=args.batch_size)
-        )
+        experiment = replace(experiment, evaluation=replace(evaluation, batch_size=args.batch_size))
     return experiment
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,6 +42,9 @@ from taomagic.project.paths import PathMap
 from taomagic.spec.ssd import SSDExperiment, read_experiment
 
 logger = logging.getLogger(__name__)
+
+#: What a training begins with: network, optimiser state, first epoch.
+Start = tuple[SSD, dict[str, Any] | None, int]
 
 #: Shortens epochs while every file keeps its name; every log says so.
 QUICK_MODE_VARIABLE = "TAOMAGIC_STEPS_PER_EPOCH"
@@ -182,9 +186,7 @@ class Training:
             "starting weights": _hash_file(weights_file) if weights_file is not None else "",
         }
 
-    def _start(
-        self, fingerprint: dict[str, str]
-    ) -> tuple[RunRecord, tuple[SSD, dict[str, object] | None, int]]:
+    def _start(self, fingerprint: dict[str, str]) -> tuple[RunRecord, Start]:
         """Begin afresh: random or given weights, an empty record, room in the results folder."""
         path = self.paths.to_host(self.args.model) if self.args.model else None
         if self.args.initial_epoch > 1:
@@ -196,7 +198,7 @@ class Training:
                     where=self.args.model,
                     hint="Use a checkpoint that train wrote, or start a new training with --initial_epoch 1.",
                 )
-            start = (model, file.optimizer, self.args.initial_epoch)
+            start: Start = (model, file.optimizer, self.args.initial_epoch)
         else:
             model = weights.starting_model(
                 self.experiment, self.classes, path, self.args.key, self.args.model or ""
@@ -210,7 +212,7 @@ class Training:
         (self.results_dir / "weights").mkdir(parents=True, exist_ok=True)
         return RunRecord(self.results_dir, fingerprint), start
 
-    def _resume(self, record: RunRecord) -> tuple[SSD, dict[str, object] | None, int] | None:
+    def _resume(self, record: RunRecord) -> Start | None:
         """Continue after the last complete checkpoint; ``None`` if it can't be read (another key, say)."""
         checkpoint = self.results_dir / record.checkpoint
         shown = self.paths.to_container(checkpoint)
@@ -257,7 +259,7 @@ class Training:
         seconds = 0.0
         for _ in range(2):  # the first step chooses algorithms and allocates; the second counts
             start = time.perf_counter()
-            self._loss(twin, objective, batch).backward()  # type: ignore[no-untyped-call]
+            self._loss(twin, objective, batch).backward()
             if self.device.is_cuda:
                 torch.cuda.synchronize()
             seconds = time.perf_counter() - start

@@ -78,7 +78,7 @@ def train_epoch(
                 hint="Lower max_learning_rate, lengthen soft_start, or look at the labels of these images.",
             )
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         regularizer.add_gradients()
         optimizer.step()
         total += value

@@ -50,10 +50,10 @@ class Regularizer:
         """Add the penalty's gradient to that of the loss."""
         if self.kind == "NO_REG":
             return
-        trained = [k for k in self.kernels if k.grad is not None]
-        if not trained:
+        pairs = [(k, k.grad) for k in self.kernels if k.grad is not None]
+        if not pairs:
             return
-        gradients = [k.grad for k in trained]
+        trained, gradients = [k for k, _ in pairs], [g for _, g in pairs]
         if self.kind == "L1":
             torch._foreach_add_(gradients, torch._foreach_sign(trained), alpha=self.weight)
         else:

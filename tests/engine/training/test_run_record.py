@@ -1,0 +1,110 @@
+"""Resuming and setting aside: what a results folder may keep, lose, or go on from."""
+
+import logging
+
+import pytest
+
+from taomagic.engine.training.history import write_csv
+from taomagic.engine.training.run_record import (
+    SET_ASIDE_NAME,
+    RunRecord,
+    drop_set_aside,
+    find_resumable,
+    set_aside,
+)
+
+FINGERPRINT = {"spec": "a", "training data": "b"}
+PATTERNS = ("weights/ssd_*.tlt",)
+
+
+@pytest.fixture
+def results(tmp_path):
+    (tmp_path / "weights").mkdir()
+    return tmp_path
+
+
+def checkpoint(results, epoch, content="x"):
+    path = results / "weights" / f"ssd_epoch_{epoch:03d}.tlt"
+    path.write_text(content)
+    return f"weights/{path.name}"
+
+
+def record(results, state="running", epoch=2, **changes):
+    name = checkpoint(results, epoch) if epoch else ""
+    run = RunRecord(results, dict(FINGERPRINT), state=state, epoch=epoch, checkpoint=name, **changes)
+    run.write()
+    return run
+
+
+@pytest.mark.parametrize("state", ["running", "interrupted"])
+def test_a_killed_or_stopped_run_of_the_same_command_is_resumed(results, state):
+    record(results, state, history=[{"epoch": 1.0, "loss": 2.0}])
+    found = find_resumable(results, FINGERPRINT)
+    assert found is not None
+    assert (found.epoch, found.history) == (2, [{"epoch": 1.0, "loss": 2.0}])
+
+
+@pytest.mark.parametrize("state", ["finished", "failed"])
+def test_a_finished_or_failed_run_is_not_resumed(results, state):
+    record(results, state)
+    assert find_resumable(results, FINGERPRINT) is None
+
+
+def test_a_run_on_other_data_starts_afresh_and_says_what_differs(results, caplog):
+    record(results)
+    with caplog.at_level(logging.INFO):
+        assert find_resumable(results, {**FINGERPRINT, "training data": "c"}) is None
+    assert "its training data differed" in caplog.text
+
+
+def test_nothing_is_resumed_before_the_first_checkpoint_or_without_it(results):
+    record(results, epoch=0)
+    assert find_resumable(results, FINGERPRINT) is None
+    run = record(results)
+    (results / run.checkpoint).unlink()
+    assert find_resumable(results, FINGERPRINT) is None
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"state": 3, "unknown": 1}'])
+def test_a_damaged_record_counts_as_none(results, content):
+    (results / "training_run.json").write_text(content)
+    assert RunRecord.read(results) is None
+
+
+def test_a_finished_run_stays_until_the_next_one_has_finished(results):
+    record(results, "finished")
+    set_aside(results, PATTERNS)
+    kept = results / SET_ASIDE_NAME / "weights" / "ssd_epoch_002.tlt"
+    assert kept.exists()
+    assert not (results / "weights" / "ssd_epoch_002.tlt").exists()
+
+    # The new run is killed; a third one, with another spec, drops its pieces but not the finished work.
+    record(results, "interrupted", epoch=1)
+    set_aside(results, PATTERNS)
+    assert kept.exists()
+    assert not (results / "weights" / "ssd_epoch_001.tlt").exists()
+
+    drop_set_aside(results)
+    assert not kept.exists()
+
+
+def test_files_that_are_not_of_a_training_stay_where_they_are(results):
+    record(results, "finished")
+    notes = results / "weights" / "my_notes.txt"
+    notes.write_text("mine")
+    set_aside(results, PATTERNS)
+    assert notes.read_text() == "mine"
+
+
+def test_the_csv_log_has_sorted_columns_and_nan_for_epochs_without_validation(tmp_path):
+    path = tmp_path / "log.csv"
+    history = [
+        {"epoch": 1.0, "loss": 2.5, "lr": 0.1},
+        {"epoch": 2.0, "loss": 1.0, "lr": 0.2, "mAP": 0.5, "AP_car": 0.5},
+    ]
+    write_csv(path, history, ["loss", "lr", "mAP", "AP_car"])
+    assert path.read_text().splitlines() == [
+        "epoch,AP_car,loss,lr,mAP",
+        "1,nan,2.5,0.1,nan",
+        "2,0.5,1.0,0.2,0.5",
+    ]

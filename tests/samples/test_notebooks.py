@@ -1,0 +1,51 @@
+"""The committed notebooks are what their sources say, and the pictures in them can be drawn."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from taomagic.samples import gallery
+from taomagic.samples.build import NETS, render
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_the_committed_notebook_is_current(net):
+    committed = (ROOT / "notebooks" / net / f"{net}.ipynb").read_text(encoding="utf-8")
+    assert committed == render(net), "run `make notebooks`"
+
+
+def test_boxes_are_read_without_dont_care_regions_and_with_confidences(tmp_path):
+    label = tmp_path / "a.txt"
+    label.write_text(
+        "Car 0 0 0 1 2 3 4 0 0 0 0 0 0 0 0.75\nDontCare -1 -1 -10 1 2 3 4 -1 -1 -1 -1000 -1000 -1000 -10\n"
+    )
+    assert gallery.read_boxes(label) == [gallery.Box("car", (1.0, 2.0, 3.0, 4.0), 0.75)]
+    assert gallery.read_boxes(tmp_path / "missing.txt") == []
+
+
+def test_the_comparison_shows_every_model_and_marks_what_is_unknown():
+    results = {
+        "unpruned": SimpleNamespace(
+            metrics={"mAP": 0.8642, "parameters": 444640.0, "model_mb": 1.9, "ms_per_image": 3.14}
+        ),
+        "<pruned>": SimpleNamespace(metrics={"mAP": 0.1}),
+    }
+    table = gallery.Comparison(results)
+    lines = str(table).splitlines()
+    assert lines[0].split() == ["model", "mAP", "parameters", "file", "(MB)", "ms", "/", "image"]
+    assert lines[2].split() == ["unpruned", "0.864", "444,640", "1.90", "3.1"]
+    assert lines[3].split() == ["<pruned>", "0.100", "–", "–", "–"]
+    assert "&lt;pruned&gt;" in table._repr_html_()
+
+
+def test_training_curves_have_a_line_for_loss_and_one_for_map():
+    run = SimpleNamespace(
+        history=[{"epoch": 1, "loss": 3.0}, {"epoch": 2, "loss": 2.0, "mAP": 0.4, "validation_loss": 2.5}]
+    )
+    figure = gallery.plot_training({"first": run})
+    loss_axis, score_axis = figure.axes
+    assert [line.get_label() for line in loss_axis.lines] == ["first: loss", "first: validation loss"]
+    assert list(score_axis.lines[0].get_ydata()) == [0.4]
