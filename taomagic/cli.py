@@ -59,8 +59,19 @@ def _run(prog: str, words: list[str]) -> int:
     options, words = _own_options(words)
     wanted = command.parse_command(words, prog=prog)
     if wanted.action != "run":
-        return _CONTROL[wanted.action](wanted)
+        return carry_out(wanted)
     return _run_task(wanted, options)
+
+
+def carry_out(wanted: Command) -> int:
+    """Carry out a control word, here as in a cell: print what it finds, return the exit code.
+
+    Raises
+    ------
+    TaoError
+        It can't be carried out.
+    """
+    return _CONTROL[wanted.action](wanted)
 
 
 def _own_options(words: list[str]) -> tuple[dict[str, str], list[str]]:
