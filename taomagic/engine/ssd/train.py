@@ -27,7 +27,7 @@ from taomagic.engine.ssd.predictor import TorchPredictor
 from taomagic.engine.status import StatusLog
 from taomagic.engine.training.history import write_csv
 from taomagic.engine.training.loop import EpochResult, NotFiniteLoss, should_stop_early, train_epoch
-from taomagic.engine.training.optimizer import build_optimizer
+from taomagic.engine.training.optimizer import build_optimizer, restore_optimizer
 from taomagic.engine.training.regularizer import Regularizer
 from taomagic.engine.training.run_record import (
     RunRecord,
@@ -150,7 +150,7 @@ class Training:
         self.device.place(model)
         optimizer = build_optimizer(self.settings.optimizer, self._trained_parameters(model))
         if optimizer_state is not None:
-            optimizer.load_state_dict(optimizer_state)
+            restore_optimizer(optimizer, optimizer_state)
         regularizer = Regularizer(self.settings.regularizer, self.settings.regularizer_weight, model)
         objective = Objective(model, self.experiment.model)
         self._announce(model, objective, first_epoch)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from taomagic.engine.ssd.model import SSD, Architecture
+from taomagic.engine.ssd.model import SSD, Architecture, keras_name
 from taomagic.engine.storage.model_file import ModelFile, load_model, save_model
 from taomagic.errors import ModelFileProblem
 from taomagic.spec.ssd import SSDExperiment
@@ -123,11 +123,8 @@ def starting_model(
             architecture = _with_channels_of(architecture, stored, shown_as)
     model = SSD(architecture)
     own = model.state_dict()
-    fitting = {
-        name: tensor
-        for name, tensor in file.weights.items()
-        if name in own and own[name].shape == tensor.shape
-    }
+    offered = file.weights if file.architecture is not None else _by_module_names(file.weights, own)
+    fitting = {n: tensor for n, tensor in offered.items() if n in own and own[n].shape == tensor.shape}
     model.load_state_dict(fitting, strict=False)
     expected = _portable_state(model)
     logger.info("Took %d of %d tensors from %s.", len(fitting), len(expected), shown_as)
@@ -144,6 +141,17 @@ def starting_model(
             hint="Check arch, nlayers and width_multiplier in the spec's ssd_config against the file.",
         )
     return model
+
+
+def _by_module_names(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename weights from Keras' layer names (``block_1a_conv_1.weight``) to this network's own."""
+    translated = {}
+    for name in own:
+        module, _, parameter = name.rpartition(".")
+        tensor = weights.get(f"{keras_name(module)}.{parameter}")
+        if tensor is not None:
+            translated[name] = tensor
+    return translated
 
 
 def _with_channels_of(wanted: Architecture, stored: Architecture, shown_as: str) -> Architecture:

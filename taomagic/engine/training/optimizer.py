@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -38,6 +39,21 @@ def build_optimizer(settings: OptimizerSettings, parameters: Iterable[nn.Paramet
     return torch.optim.SGD(
         trained, lr=0.0, momentum=float(p["momentum"]), nesterov=bool(p["nesterov"]), foreach=True
     )
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Load a stored optimiser state so that the next step is the very one an uninterrupted run would make.
+
+    A stored tensor has lost its memory layout (channels last), and arithmetic on another layout takes another path
+    through the processor, with other rounding. So each tensor gets the layout of its parameter again.
+    """
+    optimizer.load_state_dict(dict(state))
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            values = optimizer.state.get(parameter, {})
+            for name, value in values.items():
+                if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                    values[name] = torch.empty_like(parameter).copy_(value)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
