@@ -88,7 +88,7 @@ def thin(points: Sequence[Point], limit: int = MAX_POINTS) -> list[Point]:
 def nice_ticks(low: float, high: float, count: int = 4) -> list[float]:
     """Return about ``count`` round values that lie between ``low`` and ``high``."""
     span = high - low
-    if not math.isfinite(span) or span <= 0:
+    if not math.isfinite(span) or span <= 1e-9 * max(abs(low), abs(high), 1e-9):
         return [low]
     rough = span / count
     power = 10.0 ** math.floor(math.log10(rough))
@@ -150,10 +150,12 @@ def as_image(svg: str, alt: str) -> str:
 def describe(title: str, series: Mapping[str, Sequence[Point]]) -> str:
     """Return what a chart shows in one sentence, for those who can't see it."""
     told = []
-    for name, points in series.items():
+    for name, points in list(series.items())[: len(_STROKES)]:
         best = best_point(name, points)
         if best is not None:
-            told.append(f"{short_name(name)} {best.kind} {number(best.y, name)} in epoch {best.epoch}")
+            told.append(
+                f"{clean(short_name(name), width=40)} {best.kind} {number(best.y, name)} in epoch {best.epoch}"
+            )
     return f"{title}: " + "; ".join(told) if told else title
 
 
@@ -170,9 +172,11 @@ class _Scale:
     def around(cls, points: Sequence[Point]) -> _Scale:
         xs, ys = [p[0] for p in points], [p[1] for p in points]
         x0, x1, y0, y1 = min(xs), max(xs), min(ys), max(ys)
-        if x0 == x1:
+        if x1 - x0 < 1e-6:
             x0, x1 = x0 - 0.5, x1 + 0.5
-        margin = (y1 - y0) * 0.06 or abs(y1) * 0.1 or 1.0
+        size = max(abs(y0), abs(y1))
+        # Values that differ only by rounding are a level line, not a mountain range.
+        margin = (y1 - y0) * 0.06 if y1 - y0 > 1e-9 * max(size, 1e-9) else size * 0.1 or 1.0
         # Losses and precisions are never negative: an axis that went below zero would suggest they could be.
         return cls(x0, x1, max(y0 - margin, 0.0) if y0 >= 0 else y0 - margin, y1 + margin)
 

@@ -15,6 +15,7 @@ from typing import Any
 from taomagic.launcher.job import Job, Update
 from taomagic.launcher.progress import Snapshot
 from taomagic.view import static, text
+from taomagic.view.tables import Table
 from taomagic.view.waiting import View
 
 #: Seconds between two updates of the page.
@@ -39,15 +40,25 @@ def choose_view(shell: Any, job: Job, *, raw: bool = False) -> View:
         HTML in a notebook (a shell with a kernel); text in a terminal, or wherever ``TAO_PANEL=text`` is set.
     """
     if raw:
-        return text.RawView(job, sys.stdout)
+        return text.RawView(job, sys.stdout, explain=False)
     if in_notebook(shell):
         return LiveView()
-    return text.TextView(sys.stdout)
+    return text.TextView(sys.stdout, explain=False)
 
 
 def in_notebook(shell: Any) -> bool:
     """Tell whether the shell's outputs are shown on a page that can draw HTML."""
     return getattr(shell, "kernel", None) is not None and os.environ.get("TAO_PANEL", "").lower() != "text"
+
+
+def show_table(shell: Any, table: Table) -> None:
+    """Show a table where we are: HTML on a page, text elsewhere."""
+    if in_notebook(shell):
+        from IPython.display import display
+
+        display(table)  # type: ignore[no-untyped-call]
+    else:
+        print(table)
 
 
 class LiveView:

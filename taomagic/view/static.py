@@ -231,5 +231,4 @@ def _log(snapshot: Snapshot, detail: Detail, live: bool) -> Markup:
     summary_line = tag(
         "summary", f"Last {len(lines)} lines of the log", style=f"cursor:pointer;color:{markup.MUTED}"
     )
-    opened = {"open": "open"} if snapshot.state in (JobState.FAILED, JobState.LOST) else {}
-    return tag("details", summary_line, markup.pre(lines), where, style="margin-top:8px", **opened)
+    return tag("details", summary_line, markup.pre(lines), where, style="margin-top:8px")

@@ -133,8 +133,8 @@ def grouped(artefacts: Sequence[Artefact]) -> list[tuple[Artefact, int]]:
     return list(groups.values())
 
 
-def closing_lines(snapshot: Snapshot) -> list[str]:
-    """Return the summary at the end: state, duration, metrics, files, and what went wrong."""
+def closing_lines(snapshot: Snapshot, *, explain: bool = True) -> list[str]:
+    """Return the summary at the end: state, duration, metrics, files, and, if wanted, what went wrong."""
     verb = {JobState.STOPPED: "was stopped", JobState.LOST: "was lost"}.get(
         snapshot.state, str(snapshot.state)
     )
@@ -156,7 +156,7 @@ def closing_lines(snapshot: Snapshot) -> list[str]:
         earlier = f"   and {count - 1} before it" if count > 1 else ""
         lines.append(f"    {host}{earlier}")
         lines += [f"      in the container {container}"] if container != host else []
-    return lines + problem_lines(snapshot)
+    return lines + problem_lines(snapshot) if explain else lines
 
 
 def problem_lines(snapshot: Snapshot) -> list[str]:

@@ -43,7 +43,7 @@ class Table:
     def __str__(self) -> str:
         """Return the table as text."""
         lines = [self.title] if self.title else []
-        lines += text_table(self.header, self.rows)
+        lines += text_table(self.header, self.rows) if self.rows else []
         return "\n".join([*lines, *(("", *self.notes) if self.notes else ())])
 
     def __repr__(self) -> str:
@@ -56,7 +56,7 @@ class Table:
         )
         notes = (tag("div", note, style=f"margin-top:4px;color:{markup.MUTED}") for note in self.notes)
         title = tag("strong", self.title, style="display:block;margin-bottom:6px;font-size:14px")
-        body = tag("div", markup.table(self.header, rows), style="overflow-x:auto")
+        body = tag("div", markup.table(self.header, rows), style="overflow-x:auto") if self.rows else ""
         return markup.card(title if self.title else Markup(""), body, *notes, label=self.title)
 
 
@@ -124,12 +124,9 @@ def job_table(jobs: Iterable[Job], *, title: str = "TAO jobs") -> Table:
         rows.append(
             (job.id, state, progress_words(now), duration(now.elapsed_s), ago(job.started), job.shown)
         )
-    if not rows:
-        return Table(
-            title, ("no jobs yet",), (), ("A job appears here as soon as a `tao` command has started it.",)
-        )
     header = ("job", "state", "progress", "time", "started", "command")
-    return Table(title, header, tuple(rows), code=(0, 5))
+    notes = () if rows else ("None.",)
+    return Table(title, header, tuple(rows), notes, code=(0, 5))
 
 
 def ago(moment: datetime) -> str:

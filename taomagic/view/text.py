@@ -56,15 +56,23 @@ class TextView:
         Where to write.
     terminal
         Whether lines can be redrawn; asked from the stream if not given.
+    explain
+        Whether the closing summary says what went wrong; not where an exception does so right after it.
     clock
         Monotonic seconds.
     """
 
     def __init__(
-        self, stream: TextIO, *, terminal: bool | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        stream: TextIO,
+        *,
+        terminal: bool | None = None,
+        explain: bool = True,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = stream
         self._terminal = bool(getattr(stream, "isatty", bool)()) if terminal is None else terminal
+        self._explain = explain
         self._clock = clock
         self._folder = Folder()
         self._epoch: int | None = None
@@ -89,7 +97,8 @@ class TextView:
 
     def close(self, snapshot: Snapshot) -> None:
         """Write the last epoch and the closing summary."""
-        self._write([*self._folder.flush(), *self._end_epoch(snapshot), *summary.closing_lines(snapshot)])
+        closing = summary.closing_lines(snapshot, explain=self._explain)
+        self._write([*self._folder.flush(), *self._end_epoch(snapshot), *closing])
         self._stream.flush()
 
     def _lines_of(
@@ -153,10 +162,13 @@ class RawView:
         Whose log to copy.
     stream
         Where to.
+    explain
+        See :class:`TextView`.
     """
 
-    def __init__(self, job: Job, stream: TextIO) -> None:
+    def __init__(self, job: Job, stream: TextIO, *, explain: bool = True) -> None:
         self._path = job.log_path
+        self._explain = explain
         self._stream = stream
         self._offset = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -172,7 +184,7 @@ class RawView:
     def close(self, snapshot: Snapshot) -> None:
         """Copy the rest and write the closing summary."""
         self._copy()
-        self._stream.write("\n".join(["", *summary.closing_lines(snapshot), ""]))
+        self._stream.write("\n".join(["", *summary.closing_lines(snapshot, explain=self._explain), ""]))
         self._stream.flush()
 
     def _copy(self) -> None:

@@ -13,7 +13,8 @@ from taomagic.launcher.job import Update
 from taomagic.launcher.progress import JobState, Progress, Snapshot
 
 ROOT = "/workspace/tao-experiments"
-COMMAND = f"tao ssd train -e {ROOT}/ssd/specs/ssd_train_resnet18_kitti.txt -r {ROOT}/ssd/experiment_dir_unpruned -k ********"
+RESULTS = f"{ROOT}/ssd/experiment_dir_unpruned"
+COMMAND = f"tao ssd train -e {ROOT}/ssd/specs/ssd_train_resnet18_kitti.txt -r {RESULTS} -k ********"
 
 
 def training_log(
@@ -33,7 +34,7 @@ def training_log(
             time = "- 9s 351ms/step" if done else f"- ETA: {steps - step}s"
             out.append(f"{step}/{steps} [======>.....] {time} - loss: {loss:.4f}" + ("\n" if done else "\r"))
         out.append(
-            f"Epoch {epoch:05d}: saving model to {ROOT}/ssd/experiment_dir_unpruned/weights/ssd_resnet18_epoch_{epoch:03d}.tlt\n"
+            f"Epoch {epoch:05d}: saving model to {RESULTS}/weights/ssd_resnet18_epoch_{epoch:03d}.tlt\n"
         )
         if epoch % validation_period == 0:
             quality = 0.88 * (1 - math.exp(-epoch / 2.2))
@@ -121,4 +122,16 @@ def running() -> Snapshot:
     )
 
 
-Snapshots = Callable[..., Snapshot]
+@pytest.fixture(name="training_log")
+def _training_log() -> Callable[..., str]:
+    return training_log
+
+
+@pytest.fixture(name="snapshot_of")
+def _snapshot_of() -> Callable[..., Snapshot]:
+    return snapshot_of
+
+
+@pytest.fixture(name="updates_of")
+def _updates_of() -> Callable[..., list[Update]]:
+    return updates_of
