@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
@@ -235,9 +236,14 @@ def parse_arguments(task: str, words: Sequence[str], *, prog: str | None = None)
     ------
     UsageProblem
         If a flag is unknown or missing, or a value is not allowed.
+    SystemExit
+        After the help, with code 0.
     """
     head, word, rest = split_common(words)
     prog = prog or f"tao {task}"
+    if word is None and rest:  # split_common stops at -h only
+        sys.stdout.write(help_text(task, prog=prog))
+        raise SystemExit(0)
     if word is None:
         raise UsageProblem(f"{prog} needs a sub-task", hint=f"Sub-tasks: {', '.join(SUBTASKS.get(task, ()))}")
     subtask = canonical_subtask(task, word)

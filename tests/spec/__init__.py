@@ -1,0 +1,1 @@
+"""Tests of the spec room; a package, because its modules share helpers."""
