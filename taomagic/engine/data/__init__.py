@@ -1,0 +1,1 @@
+"""Data: KITTI labels, images, TFRecords, their conversion, augmentation, and the batches that the networks get."""

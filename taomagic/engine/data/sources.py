@@ -1,0 +1,273 @@
+"""What ``dataset_convert`` converts: images with their labels, in TAO's partitions and order."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from taomagic.engine.data.kitti import KittiObject, read_labels
+from taomagic.errors import DataProblem, SpecProblem
+from taomagic.project.paths import PathMap
+from taomagic.spec.dataset_export import CocoExport, KittiExport
+
+#: TAO's fixed seed; the order of the records depends on it.
+SHUFFLE_SEED = 42
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One image to convert.
+
+    Attributes
+    ----------
+    identity
+        ``frame/id``: image folder and name without ending.
+    image, shown_as
+        The file on this machine, and its name in messages.
+    objects
+        Its labels.
+    box_keys
+        Per object the name under which a bad box is recorded.
+    """
+
+    identity: str
+    image: Path
+    shown_as: str
+    objects: Sequence[KittiObject]
+    box_keys: Sequence[str]
+
+
+class Source(Protocol):
+    """A data set divided into partitions.
+
+    Attributes
+    ----------
+    partitions
+        Keys of the frames per partition, in the order in which they are written.
+    shards
+        Number of files per partition; 0 means one, without a shard in its name.
+    """
+
+    partitions: list[list[Any]]
+    shards: list[int]
+
+    def frame(self, key: Any) -> Frame:
+        """Return the frame of a key; raises DataProblem for missing or damaged labels."""
+        ...
+
+
+class Folder:
+    """The root folder of a data set: names on this machine, and as the person wrote them.
+
+    A relative root lies in ``$DATA_BASE_PATH``, or ``~/datasets``, as with TAO.
+    """
+
+    def __init__(self, written: str, paths: PathMap) -> None:
+        if not written.startswith(("/", "~")):
+            written = os.path.join(os.environ.get("DATA_BASE_PATH", "~/datasets"), written)  # noqa: PTH118
+        self._written = written
+        self._paths = paths
+
+    def shown(self, *names: str) -> str:
+        """Return the path of something in the folder as the person knows it."""
+        return os.path.join(self._written, *names)  # noqa: PTH118 - a container path, as text
+
+    def here(self, *names: str) -> Path:
+        """Return it on this machine."""
+        return self._paths.to_host(self.shown(*names))
+
+
+def list_folder(path: Path, shown: str) -> list[str]:
+    """Return the sorted names in a folder.
+
+    Raises
+    ------
+    DataProblem
+        The folder doesn't exist or can't be read.
+    """
+    try:
+        return sorted(entry.name for entry in path.iterdir())
+    except FileNotFoundError:
+        raise DataProblem(
+            "the folder doesn't exist", where=shown, hint=f"on this machine it would be {path}"
+        ) from None
+    except OSError as error:
+        raise DataProblem(f"the folder can't be read: {error.strerror}", where=shown) from error
+
+
+class KittiSource:
+    """A folder of images and one of KITTI label files."""
+
+    def __init__(self, config: KittiExport, paths: PathMap, log: logging.Logger) -> None:
+        self._config = config
+        self._root = Folder(config.root_directory_path, paths)
+        if config.partition_mode == "random":
+            self.partitions = self._random_partitions(log)
+        else:
+            self.partitions = self._sequence_partitions(log)
+        self.shards = [config.num_shards] * len(self.partitions)
+
+    def _random_partitions(self, log: logging.Logger) -> list[list[Any]]:
+        """Return validation and training frames: the first of the sorted names, and the rest, each shuffled twice."""
+        config = self._config
+        names = list_folder(self._root.here(config.image_dir_name), self._root.shown(config.image_dir_name))
+        stems = [
+            name[: -len(config.image_extension)] for name in names if name.endswith(config.image_extension)
+        ]
+        if not stems:
+            raise DataProblem(
+                f"there is no image that ends in {config.image_extension}",
+                where=self._root.shown(config.image_dir_name),
+                hint="check image_dir_name and image_extension (upper and lower case differ)",
+            )
+        held_out = int(config.val_split / 100.0 * len(stems))
+        partitions = [stems[:held_out], stems[held_out:]]
+        # TAO shuffles once in the partitioner and once more in its base class, with one generator.
+        shuffler = random.Random(SHUFFLE_SEED)
+        for _ in range(2):
+            for partition in partitions:
+                shuffler.shuffle(partition)
+        log.info("Num images in\nTrain: %d\tVal: %d", len(partitions[1]), len(partitions[0]))
+        if config.val_split == 0:
+            log.info("Skipped validation data...")
+        else:
+            log.info(
+                "Validation data in partition 0. Hence, while choosing the validation"
+                "set during training choose validation_fold 0."
+            )
+        return partitions
+
+    def _sequence_partitions(self, log: logging.Logger) -> list[list[Any]]:
+        """Return the frames of whole sequences, the longest dealt out first, each partition shuffled once."""
+        config = self._config
+        name = config.kitti_sequence_to_frames_file or ""
+        sequences = _read_json(self._root.here(name), self._root.shown(name))
+        if not isinstance(sequences, dict) or not all(isinstance(v, list) for v in sequences.values()):
+            raise DataProblem(
+                "the sequence file isn't a JSON object of lists",
+                where=self._root.shown(name),
+                hint='{"0001": ["000000", …]}',
+            )
+        if config.num_partitions > 1:
+            partitions: list[list[Any]] = [[] for _ in range(config.num_partitions)]
+            by_length = sorted(sequences.items(), key=lambda item: (-len(item[1]), item[0]))
+            for position, (_, frames) in enumerate(by_length):
+                partitions[position % config.num_partitions].extend(map(str, frames))
+            # TAO numbers them from the back, so that fold 0 has the last sequence dealt.
+            partitions.reverse()
+        else:
+            partitions = [[str(frame) for frames in sequences.values() for frame in frames]]
+        shuffler = random.Random(SHUFFLE_SEED)
+        for partition in partitions:
+            shuffler.shuffle(partition)
+        log.info("Total number of images: %d", sum(map(len, partitions)))
+        return partitions
+
+    def frame(self, key: Any) -> Frame:
+        """Return the frame of a file name without ending."""
+        config = self._config
+        image = f"{key}{config.image_extension}"
+        label_shown = self._root.shown(config.label_dir_name, f"{key}.txt")
+        objects = read_labels(self._root.here(config.label_dir_name, f"{key}.txt"), shown_as=label_shown)
+        return Frame(
+            f"{config.image_dir_name}/{key}",
+            self._root.here(config.image_dir_name, image),
+            self._root.shown(config.image_dir_name, image),
+            objects,
+            [f"{label_shown}_{thing.row}" for thing in objects],
+        )
+
+
+class CocoSource:
+    """An annotation file and an image folder per partition; frames keep the order of the file."""
+
+    def __init__(self, config: CocoExport, paths: PathMap, log: logging.Logger) -> None:
+        self._root = Folder(config.root_directory_path, paths)
+        self._image_dirs = config.image_dir_names
+        self._images: list[dict[Any, dict[str, Any]]] = []
+        self._annotations: list[dict[Any, list[dict[str, Any]]]] = []
+        self._files = [self._root.shown(name) for name in config.annotation_files]
+        categories: dict[Any, str] | None = None
+        for name, shown in zip(config.annotation_files, self._files, strict=True):
+            content = _read_json(self._root.here(name), shown)
+            for block in ("images", "annotations", "categories"):
+                if not isinstance(content, dict) or not content.get(block):
+                    raise DataProblem(
+                        f"the annotation file has no {block}",
+                        where=shown,
+                        hint="it must be COCO's detection JSON",
+                    )
+            try:
+                found = {c["id"]: str(c["name"]).replace(" ", "").lower() for c in content["categories"]}
+                images = {image["id"]: image for image in content["images"]}
+                grouped: defaultdict[Any, list[dict[str, Any]]] = defaultdict(list)
+                for annotation in content["annotations"]:
+                    grouped[annotation["image_id"]].append(annotation)
+            except (KeyError, TypeError) as error:
+                raise DataProblem(
+                    f"an entry of the annotation file lacks {error}",
+                    where=shown,
+                    hint="it must be COCO's detection JSON",
+                ) from error
+            if categories is not None and found != categories:
+                raise SpecProblem(
+                    "the annotation files don't have the same categories",
+                    path=shown,
+                    hint="use one list of categories",
+                )
+            categories = found
+            self._images.append(images)
+            self._annotations.append(dict(grouped))
+        self._categories = categories or {}
+        self.partitions: list[list[Any]] = [
+            [(fold, identity) for identity in images] for fold, images in enumerate(self._images)
+        ]
+        self.shards = list(config.num_shards)
+        log.info("Total number of images: %d", sum(map(len, self.partitions)))
+
+    def frame(self, key: Any) -> Frame:
+        """Return the frame of (partition, image id)."""
+        fold, identity = key
+        where = self._files[fold]
+        try:
+            name = str(self._images[fold][identity]["file_name"])
+            annotations = self._annotations[fold].get(identity, [])
+            objects = [self._object(annotation) for annotation in annotations]
+            keys = [str(annotation["id"]) for annotation in annotations]
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataProblem(
+                f"image {identity} or one of its annotations is incomplete ({error})",
+                where=where,
+                hint="it must be COCO's detection JSON",
+            ) from error
+        folder = self._image_dirs[fold]
+        stem = os.path.splitext(name)[0]  # noqa: PTH122 - the name may contain folders
+        return Frame(
+            f"{folder}/{stem}", self._root.here(folder, name), self._root.shown(folder, name), objects, keys
+        )
+
+    def _object(self, annotation: dict[str, Any]) -> KittiObject:
+        """Return an annotation as a KITTI object; what COCO doesn't have is 0."""
+        x, y, width, height = (float(value) for value in annotation["bbox"])
+        zeros = (0.0, 0.0, 0.0)
+        name = self._categories[annotation["category_id"]]
+        return KittiObject(name, 0.0, 0, 0.0, (x, y, x + width, y + height), zeros, zeros, 0.0, 0)
+
+
+def _read_json(path: Path, shown: str) -> Any:
+    """Return the content of a JSON file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataProblem(
+            "the file doesn't exist", where=shown, hint=f"on this machine it would be {path}"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise DataProblem(f"the file isn't readable JSON: {error}", where=shown) from error

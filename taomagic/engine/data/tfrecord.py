@@ -1,0 +1,217 @@
+"""TFRecord files: records framed by their length and two checksums, each an ``Example``.
+
+A record is: length (uint64, little endian), masked CRC32C of the length, the bytes, masked CRC32C of the bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from crc32c import crc32c
+from google.protobuf.message import DecodeError
+
+from taomagic.engine.data.example_pb2 import Example
+from taomagic.errors import DataProblem
+
+__all__ = [
+    "Example",
+    "TFRecordWriter",
+    "encode_example",
+    "index_path",
+    "parse_example",
+    "read_index",
+    "read_record",
+    "read_records",
+]
+
+_LENGTH = struct.Struct("<Q")
+_CRC = struct.Struct("<I")
+_HEADER_BYTES = _LENGTH.size + _CRC.size
+#: Bytes that a record needs beside its content.
+FRAME_BYTES = _HEADER_BYTES + _CRC.size
+#: A length above this can only be damage; it would otherwise be allocated before the checksum is looked at.
+_LONGEST_RECORD = 1 << 31
+
+FeatureValue = bytes | int | Sequence[float] | Sequence[int]
+
+
+def _masked_crc(data: bytes) -> bytes:
+    """Return the checksum as TensorFlow stores it, rotated and shifted by a constant."""
+    crc = crc32c(data)
+    return _CRC.pack(((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+class TFRecordWriter:
+    """Writes records to a new file.
+
+    Attributes
+    ----------
+    index
+        (offset, size) of every record written, framing included.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file: BinaryIO = path.open("wb")
+        self._offset = 0
+        self.index: list[tuple[int, int]] = []
+
+    def write(self, record: bytes) -> None:
+        """Append one record."""
+        length = _LENGTH.pack(len(record))
+        self._file.write(b"".join((length, _masked_crc(length), record, _masked_crc(record))))
+        size = FRAME_BYTES + len(record)
+        self.index.append((self._offset, size))
+        self._offset += size
+
+    def write_index(self, path: Path) -> None:
+        """Write the index: one line ``<offset> <size>`` for each record."""
+        path.write_text(
+            "".join(f"{offset} {size}\n" for offset, size in self.index), encoding="ascii", newline="\n"
+        )
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def index_path(records: Path) -> Path:
+    """Return where the index of a record file is: ``idx-<name>`` beside it."""
+    return records.with_name(f"idx-{records.name}")
+
+
+def read_index(records: Path, *, shown_as: str | None = None) -> list[tuple[int, int]]:
+    """Return (offset, size) of the records of a file from its index.
+
+    Raises
+    ------
+    DataProblem
+        The index is missing or can't be understood.
+    """
+    path = index_path(records)
+    shown = shown_as or str(records)
+    try:
+        lines = path.read_text(encoding="ascii").splitlines()
+        return [(int(offset), int(size)) for offset, size in (line.split() for line in lines if line.strip())]
+    except FileNotFoundError:
+        raise DataProblem(
+            f"the index file {path.name} of this TFRecord file is missing",
+            where=shown,
+            hint="run dataset_convert again; it writes both",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise DataProblem(
+            f"the index file {path.name} of this TFRecord file can't be read",
+            where=shown,
+            hint="run dataset_convert again; it writes both",
+        ) from error
+
+
+def read_record(file: BinaryIO, name: str) -> bytes | None:
+    """Read the record at the file's position; ``None`` at the end of the file.
+
+    Raises
+    ------
+    DataProblem
+        The record is cut off or its checksum is wrong; says file and offset.
+    """
+    offset = file.tell()
+    header = file.read(_HEADER_BYTES)
+    if not header:
+        return None
+    length_bytes = header[: _LENGTH.size]
+    if len(header) < _HEADER_BYTES or header[_LENGTH.size :] != _masked_crc(length_bytes):
+        raise _damaged(name, offset, "the length of a record is damaged")
+    (length,) = _LENGTH.unpack(length_bytes)
+    if length > _LONGEST_RECORD:
+        raise _damaged(name, offset, f"a record claims to be {length} bytes long")
+    body = file.read(length + _CRC.size)
+    if len(body) < length + _CRC.size:
+        raise _damaged(name, offset, "a record is cut off")
+    record = body[:length]
+    if body[length:] != _masked_crc(record):
+        raise _damaged(name, offset, "a record is damaged (wrong checksum)")
+    return record
+
+
+def read_records(path: Path, *, shown_as: str | None = None) -> Iterator[tuple[int, bytes]]:
+    """Yield (offset, record) of a file from front to back.
+
+    Parameters
+    ----------
+    path
+        The file on this machine.
+    shown_as
+        Its name in messages.
+
+    Raises
+    ------
+    DataProblem
+        The file can't be opened, or a record is damaged; says file and offset.
+    """
+    shown = shown_as or str(path)
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise DataProblem(f"the TFRecord file can't be opened: {error.strerror}", where=shown) from error
+    with file:
+        offset = 0
+        while (record := read_record(file, shown)) is not None:
+            yield offset, record
+            offset += FRAME_BYTES + len(record)
+
+
+def _damaged(name: str, offset: int, message: str) -> DataProblem:
+    return DataProblem(message, where=f"{name}, byte {offset}", hint="run dataset_convert again")
+
+
+def encode_example(features: Mapping[str, FeatureValue]) -> bytes:
+    """Return a serialised ``Example``; equal features give equal bytes.
+
+    Parameters
+    ----------
+    features
+        Name -> bytes, an integer, a list of integers or a list of floats. An empty list is written as floats, which
+        readers take for any kind.
+    """
+    example = Example()
+    for name, value in features.items():
+        feature = example.features.feature[name]
+        if isinstance(value, bytes):
+            feature.bytes_list.value.append(value)
+        elif isinstance(value, int):
+            feature.int64_list.value.append(value)
+        elif value and all(isinstance(item, int) for item in value):
+            feature.int64_list.value.extend(int(item) for item in value)
+        else:
+            feature.float_list.value.extend(value)
+    return example.SerializeToString(deterministic=True)
+
+
+def parse_example(record: bytes, name: str, offset: int) -> Example:
+    """Return the ``Example`` in a record.
+
+    Raises
+    ------
+    DataProblem
+        The record holds something else; says file and offset.
+    """
+    try:
+        return Example.FromString(record)
+    except DecodeError as error:
+        raise DataProblem(
+            "a record isn't a tf.train.Example",
+            where=f"{name}, byte {offset}",
+            hint="run dataset_convert again",
+        ) from error
