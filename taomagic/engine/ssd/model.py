@@ -209,8 +209,8 @@ class SSD(nn.Module):
             # NCHW -> NHWC first: the boxes of a cell, and their classes, must lie beside each other as in the anchors.
             confidences.append(conf.permute(0, 2, 3, 1).flatten(1))
             locations.append(loc.permute(0, 2, 3, 1).flatten(1))
-        scores = torch.cat(confidences, dim=1).unflatten(1, (-1, self.num_classes))
-        return scores, torch.cat(locations, dim=1).unflatten(1, (-1, 4))
+        scores = torch.cat(confidences, dim=1).reshape(images.shape[0], -1, self.num_classes)
+        return scores, torch.cat(locations, dim=1).reshape(images.shape[0], -1, 4)
 
     @torch.no_grad()
     def _measure_feature_sizes(self, channels: int, height: int, width: int) -> list[tuple[int, int]]:

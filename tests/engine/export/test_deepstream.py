@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from conftest import experiment, network
+
+from taomagic.engine.export.deepstream import write_deepstream_files
+from taomagic.spec.settings import NMSSettings
+
+
+def written(tmp_path, name: str, channels: int = 3, key: str = "") -> tuple[dict[str, str], str, str]:
+    architecture = replace(network(channels).architecture, classes=("car", "person"))
+    spec = experiment(NMSSettings(0.01, 0.5, 10, 0))
+    config, labels = write_deepstream_files(tmp_path / name, architecture, spec, key=key)
+    text = config.read_text()
+    values = dict(line.split("=", 1) for line in text.splitlines() if not line.startswith("#"))
+    return values, labels.read_text(), text
+
+
+def test_a_colour_model(tmp_path):
+    values, labels, _ = written(tmp_path, "ssd.onnx")
+    assert values == {
+        "onnx-file": "ssd.onnx",
+        "net-scale-factor": "1.0",
+        "offsets": "103.939;116.779;123.68",
+        "infer-dims": "3;96;128",
+        "network-type": "0",
+        "num-detected-classes": "3",
+        "labelfile-path": "labels.txt",
+        "output-blob-names": "NMS;NMS_1",
+        "model-color-format": "1",
+        "maintain-aspect-ratio": "0",
+        "output-tensor-meta": "0",
+    }
+    assert labels == "background\ncar\nperson\n"
+
+
+def test_a_grey_model(tmp_path):
+    values, _, _ = written(tmp_path, "ssd.onnx", channels=1)
+    assert values["model-color-format"] == "2"
+    assert values["offsets"] == "117.3786"
+    assert values["infer-dims"] == "1;96;128"
+
+
+def test_the_key_is_not_written_and_the_limit_of_an_encrypted_model_is_said(tmp_path):
+    values, _, text = written(tmp_path, "ssd.etlt", key="top secret")
+    assert "top secret" not in text
+    assert "nvinfer can't open ssd.etlt" in text
+    assert values["onnx-file"] == "ssd.onnx"
