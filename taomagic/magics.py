@@ -16,7 +16,6 @@ from IPython.core.error import StdinNotImplementedError
 from IPython.core.magic import Magics, cell_magic, line_cell_magic, line_magic, magics_class, no_var_expand
 from IPython.core.magic_arguments import argument, magic_arguments
 from traitlets import Bool, Enum
-from traitlets.config import Configurable
 
 from taomagic.errors import EnvironmentProblem, StageFailed, TaoError, UsageProblem
 from taomagic.launcher import control
@@ -44,7 +43,7 @@ class Options:
 
 
 @magics_class
-class TaoMagics(Magics, Configurable):
+class TaoMagics(Magics):
     """TAO commands in cells; ``%config TaoMagics`` shows and sets the options."""
 
     backend = Enum(
@@ -55,8 +54,7 @@ class TaoMagics(Magics, Configurable):
     shell: Any
 
     def __init__(self, shell: Any) -> None:
-        Configurable.__init__(self, parent=shell)
-        Magics.__init__(self, shell)
+        super().__init__(shell)
         #: Who starts commands, in place of the runner that the backend means; for tests.
         self.runner: Runner | None = None
 
@@ -285,9 +283,7 @@ def _ask_key() -> str:
 def load(shell: Any) -> None:
     """Register the magics, and say which jobs of this project still run."""
     unload(shell)
-    magics = TaoMagics(shell)
-    shell.register_magics(magics)
-    shell.configurables.append(magics)
+    shell.register_magics(TaoMagics(shell))
     _tell_running()
 
 

@@ -1,0 +1,193 @@
+"""In a real kernel, as a notebook drives it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jupyter_client.blocking.client import BlockingKernelClient
+from jupyter_client.manager import KernelManager, start_new_kernel
+
+from .conftest import FIRST_CELL
+
+PRUNE = "ssd prune -m $USER_EXPERIMENT_DIR/{}.hdf5 -o $USER_EXPERIMENT_DIR/out.hdf5 -k $KEY"
+
+
+@dataclass
+class Cell:
+    """What one cell gave: the outputs as the notebook would save them, and what was sent on the way."""
+
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+    sent: int = 0
+    status: str = ""
+
+    @property
+    def stdout(self) -> str:
+        return "".join(each["text"] for each in self.outputs if each.get("name") == "stdout")
+
+    @property
+    def error(self) -> dict[str, Any]:
+        return next(each for each in self.outputs if "ename" in each)
+
+    def shown(self, kind: str) -> list[str]:
+        return [each["data"][kind] for each in self.outputs if kind in each.get("data", {})]
+
+
+class Notebook:
+    """Runs cells in a kernel and keeps their outputs the way a front end does."""
+
+    def __init__(self, manager: KernelManager, client: BlockingKernelClient) -> None:
+        self.manager, self.client = manager, client
+
+    def run(
+        self, code: str, *, timeout: float = 40, interrupt_at: tuple[str, ...] = (), answer: str = ""
+    ) -> Cell:
+        """Run a cell; interrupt the kernel each time one of the given texts comes by, in their order."""
+        wanted = list(interrupt_at)
+        message_id = self.client.execute(code, allow_stdin=bool(answer))
+        cell = Cell()
+        displays: dict[str, dict[str, Any]] = {}
+        end = time.monotonic() + timeout
+        while True:
+            if answer and self.client.stdin_channel.msg_ready():
+                self.client.get_stdin_msg()
+                self.client.input(answer)
+            try:
+                message = self.client.get_iopub_msg(
+                    timeout=0.2 if answer else max(end - time.monotonic(), 0.1)
+                )
+            except Exception:
+                assert time.monotonic() < end, f"no end after {timeout} s"
+                continue
+            if message["parent_header"].get("msg_id") != message_id:
+                continue
+            kind, content = message["msg_type"], message["content"]
+            cell.sent += len(str(content))
+            if wanted and wanted[0] in str(content) and kind != "execute_input":
+                wanted.pop(0)
+                self.manager.interrupt_kernel()
+            identity = content.get("transient", {}).get("display_id")
+            if kind == "update_display_data":
+                displays[identity].update(data=content["data"])
+            elif kind in {"stream", "display_data", "execute_result", "error"}:
+                cell.outputs.append(content)
+                if identity:
+                    displays[identity] = content
+            elif kind == "status" and content["execution_state"] == "idle":
+                break
+        cell.status = self.client.get_shell_msg(timeout=10)["content"]["status"]
+        return cell
+
+
+@pytest.fixture
+def notebook(project: Path) -> Iterator[Notebook]:
+    manager, client = start_new_kernel(cwd=str(project), startup_timeout=60)
+    try:
+        notebook = Notebook(manager, client)
+        assert notebook.run(FIRST_CELL).status == "ok"
+        yield notebook
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
+def test_a_stage_is_one_output_that_is_redrawn_and_true_at_the_end(notebook: Notebook) -> None:
+    cell = notebook.run(f"r = %tao {PRUNE.format('train-3')}")
+    assert cell.status == "ok"
+    assert len(cell.outputs) == 1, "one card, and nothing printed twice"
+    (html,), (text,) = cell.shown("text/html"), cell.shown("text/plain")
+    assert "✓ succeeded" in html
+    assert "mAP" in html
+    assert text.count("\nEpoch ") == 3
+    assert "secret-key" not in html + text
+    assert notebook.run("r").shown("text/plain")[0].startswith("<Result ssd prune: succeeded, mAP=0.7")
+
+
+def test_a_failed_stage_is_an_error_of_the_cell_in_one_clean_block(notebook: Notebook) -> None:
+    cell = notebook.run(f"%tao {PRUNE.format('fail-3')}")
+    assert cell.status == "error"
+    assert cell.error["ename"] == "StageFailed"
+    drawn = "\n".join(cell.error["traceback"])
+    assert "the model <b>is</b> pruned already" in drawn
+    assert "take the unpruned one" in drawn
+    assert "Traceback" not in drawn
+    assert 'File "' not in drawn
+    assert "the model &lt;b&gt;is&lt;/b&gt; pruned already" in cell.shown("text/html")[0]
+
+
+def test_an_interrupt_stops_the_command_politely_and_raises(notebook: Notebook) -> None:
+    cell = notebook.run(f"%tao -o job {PRUNE.format('polite')}", interrupt_at=("holding on",))
+    assert cell.error["ename"] == "StageInterrupted"
+    assert "stopping after this batch" in "\n".join(cell.error["traceback"])
+    assert "■ stopped" in cell.shown("text/html")[0]
+    assert notebook.run("print(job.state)").stdout == "stopped\n"
+
+
+def test_a_second_interrupt_kills(notebook: Notebook) -> None:
+    began = time.monotonic()
+    # The second one comes when the page says that the first one has been passed on.
+    cell = notebook.run(f"%tao -o job {PRUNE.format('stubborn')}", interrupt_at=("holding on", "Stopping:"))
+    assert cell.error["ename"] == "StageInterrupted"
+    assert time.monotonic() - began < 20
+    assert notebook.run("print(job.state)").stdout == "stopped\n"
+
+
+def test_a_training_survives_its_kernel_and_is_followed_without_losing_a_line(notebook: Notebook) -> None:
+    job_id = notebook.run(f"job = %tao {PRUNE.format('slow-8')} --background\nprint(job.id)").stdout.strip()
+    notebook.manager.restart_kernel(now=True)
+    notebook.client.wait_for_ready(timeout=60)
+    told = notebook.run(FIRST_CELL.replace("%tao_env", "%env KEY=secret-key\n%tao_env")).stdout
+    assert "1 job still running: ssd prune" in told
+    assert job_id in told
+    assert job_id in notebook.run("%tao list").shown("text/html")[0]
+    text = notebook.run(f"%tao attach {job_id}").shown("text/plain")[0]
+    assert [f"Epoch {n}/8" in text for n in range(1, 9)] == [True] * 8
+    assert "✓ tao ssd prune succeeded" in text
+
+
+def test_interrupting_attach_only_ends_the_watching(notebook: Notebook) -> None:
+    notebook.run(f"job = %tao {PRUNE.format('polite')} --background")
+    cell = notebook.run("%tao attach {job.id}", interrupt_at=("holding on",))
+    assert cell.error["ename"] == "StageInterrupted"
+    assert "the command goes on" in "\n".join(cell.error["traceback"])
+    assert notebook.run("print(job.state)").stdout == "running\n"
+
+
+def test_much_noise_makes_little_notebook(notebook: Notebook) -> None:
+    cell = notebook.run(f"%tao {PRUNE.format('noise-20000')}")
+    assert sum(len(str(output)) for output in cell.outputs) < 60_000
+    assert cell.sent < 3_000_000
+    assert "a message that says nothing" in cell.shown("text/html")[0]
+
+
+def test_text_in_a_kernel_has_a_line_per_epoch(notebook: Notebook) -> None:
+    notebook.run("%env TAO_PANEL=text")
+    cell = notebook.run(f"r = %tao {PRUNE.format('train-3')}")
+    assert not cell.shown("text/html")
+    assert cell.stdout.count("\nEpoch ") == 3
+    assert "\r" not in cell.stdout
+
+
+def test_the_key_is_asked_for_through_the_notebooks_input_box(notebook: Notebook) -> None:
+    cell = notebook.run("%tao_env ssd --key", answer="typed in")
+    assert cell.status == "ok"
+    assert "typed in" not in str(cell.outputs)
+    assert notebook.run("print(KEY)").stdout == "typed in\n"
+
+
+def test_the_extension_loads_fast_in_a_warm_kernel(notebook: Notebook) -> None:
+    forget = (
+        "import sys\n%unload_ext taomagic\n"
+        "for name in [name for name in sys.modules if name.startswith('taomagic')]: del sys.modules[name]"
+    )
+    notebook.run(forget)
+    cell = notebook.run(
+        "import time\nt = time.perf_counter()\n%load_ext taomagic\nprint(time.perf_counter() - t)"
+    )
+    assert float(cell.stdout) < 0.3
+    heavy = "print([n for n in ('torch', 'numpy', 'google.protobuf', 'nbformat') if n in sys.modules])"
+    assert notebook.run(heavy).stdout == "[]\n"

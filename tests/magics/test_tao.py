@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+
+from taomagic.errors import EnvironmentProblem, ModelFileProblem, StageFailed, TaoError, UsageProblem
+from taomagic.launcher.job import Job, Result
+from taomagic.launcher.progress import JobState
+from taomagic.magics import Options, take_options
+
+PRUNE = "ssd prune -m $USER_EXPERIMENT_DIR/{}.hdf5 -o $USER_EXPERIMENT_DIR/out.hdf5 -k $KEY"
+
+
+def test_a_command_shows_one_line_per_epoch_and_returns_a_short_result(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = shell.run_line_magic("tao", PRUNE.format("train-3"))
+    out = capsys.readouterr().out
+    assert isinstance(result, Result)
+    assert result.ok
+    assert re.findall(r"^Epoch (\d)/3  loss", out, re.MULTILINE) == ["1", "2", "3"]
+    assert "saved e_003.tlt" in out
+    assert "4/4 [" not in out, "the bar is folded away"
+    assert "secret-key" not in out
+    assert len(repr(result)) < 100
+
+
+def test_options_stand_before_the_task_and_leave_taos_own_o_alone(shell: InteractiveShell) -> None:
+    shell.run_cell("%tao -o pruned " + PRUNE.format("ok"))
+    assert shell.user_ns["pruned"].ok
+    assert "-o /workspace/tao-experiments/ssd/out.hdf5" in shell.user_ns["pruned"].command
+
+
+def test_assigning_a_command_gives_the_result(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shell.run_cell("result = %tao " + PRUNE.format("train-2"))
+    assert run.success
+    assert shell.user_ns["result"].metrics["mAP"] == 0.7
+    assert capsys.readouterr().out.count("✓ tao ssd prune succeeded") == 1
+
+
+def test_a_failure_raises_with_cause_hint_tail_and_log_and_keeps_the_job(shell: InteractiveShell) -> None:
+    with pytest.raises(StageFailed) as caught:
+        shell.run_line_magic("tao", "-o job " + PRUNE.format("fail-3"))
+    drawn = "\n".join(caught.value._render_traceback_())
+    assert "the model <b>is</b> pruned already" in drawn
+    assert "Hint: take the unpruned one" in drawn
+    assert "Exit code: 3" in drawn
+    assert "│ loading" in drawn
+    job = shell.user_ns["job"]
+    assert isinstance(job, Job)
+    assert job.state is JobState.FAILED
+    assert str(job.log_path) in drawn
+
+
+def test_an_unset_variable_is_an_error_that_names_it_and_starts_nothing(shell: InteractiveShell) -> None:
+    with pytest.raises(EnvironmentProblem, match=r"\$USER_EXPERIMENT_DIRR isn't set") as caught:
+        shell.run_line_magic("tao", "ssd prune -m $USER_EXPERIMENT_DIRR/ok.hdf5 -o x.hdf5")
+    assert "$USER_EXPERIMENT_DIR" in caught.value.hint
+
+
+def test_ipython_leaves_dollars_and_braces_to_us(shell: InteractiveShell) -> None:
+    shell.user_ns["models"] = ["ok"]
+    run = shell.run_cell(
+        "%tao -o r ssd prune -m {USER_EXPERIMENT_DIR}/{models[0]}.hdf5 -o $USER_EXPERIMENT_DIR/out.hdf5"
+    )
+    assert run.success
+    assert "/workspace/tao-experiments/ssd/ok.hdf5" in shell.user_ns["r"].command
+
+
+def test_what_can_be_known_beforehand_is_told_before_anything_starts(shell: InteractiveShell) -> None:
+    with pytest.raises(ModelFileProblem, match=r"no such model"):
+        shell.run_line_magic("tao", PRUNE.format("missing"))
+    with pytest.raises(UsageProblem, match="no task"):
+        shell.run_line_magic("tao", "sssd prune")
+
+
+def test_a_cell_continues_the_line(shell: InteractiveShell) -> None:
+    cell = "  -m $USER_EXPERIMENT_DIR/ok.hdf5   # the model\n\n  -o $USER_EXPERIMENT_DIR/out.hdf5 \\\n  -k $KEY\n"
+    assert shell.run_cell_magic("tao", "ssd prune", cell).ok
+
+
+def test_stages_run_in_order_and_stop_at_the_first_failure(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stages = "\n".join(PRUNE.format(name) for name in ("train-2", "fail-1", "train-3"))
+    with pytest.raises(StageFailed):
+        shell.run_cell_magic("tao", "", stages)
+    out = capsys.readouterr().out
+    assert "Epoch 2/2" in out
+    assert "Epoch 1/3" not in out
+
+
+def test_all_stages_are_understood_before_the_first_one_starts(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UsageProblem):
+        shell.run_cell_magic("tao", "", PRUNE.format("train-2") + "\nssd prun -m x\n")
+    assert "Epoch" not in capsys.readouterr().out
+
+
+def test_several_stages_give_a_list_of_results(shell: InteractiveShell) -> None:
+    shell.run_cell_magic("tao", "-o both", PRUNE.format("ok") + "\n" + PRUNE.format("train-2"))
+    assert [result.ok for result in shell.user_ns["both"]] == [True, True]
+
+
+@pytest.mark.parametrize("place", ["--background {}", "{} --background"])
+def test_a_background_job_comes_back_at_once_and_can_be_listed_followed_and_stopped(
+    place: str, shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = shell.run_line_magic("tao", place.format(PRUNE.format("polite")))
+    assert isinstance(job, Job)
+    assert not job.state.finished
+    shell.run_line_magic("tao", "list")
+    listed = capsys.readouterr().out
+    assert job.id in listed
+    assert "secret-key" not in listed
+    while "holding on" not in job.log_path.read_text():
+        pass
+    shell.run_line_magic("tao", f"stop {job.id[:6]}")
+    assert "Stopped jobs" in capsys.readouterr().out
+    assert job.state is JobState.STOPPED
+    with pytest.raises(StageFailed):
+        shell.run_line_magic("tao", f"attach {job.id}")
+    assert "stopping after this batch" in capsys.readouterr().out
+
+
+def test_several_stages_in_the_background_are_refused(shell: InteractiveShell) -> None:
+    with pytest.raises(UsageProblem, match="background"):
+        shell.run_cell_magic("tao", "--background", PRUNE.format("ok") + "\n" + PRUNE.format("ok"))
+
+
+def test_raw_shows_the_log_as_it_is(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+    shell.run_line_magic("tao", "--raw " + PRUNE.format("train-2"))
+    assert "4/4 [==========] - 1s 250ms/step - loss: 4.0000" in capsys.readouterr().out
+
+
+def test_the_words_of_the_shell_work_in_a_cell(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell.run_line_magic("tao", "info")
+    assert capsys.readouterr().out.startswith("Configuration of the TAO Toolkit Instance")
+    shell.run_line_magic("tao", "help ssd train")
+    assert "--experiment_spec" in capsys.readouterr().out or "-e" in capsys.readouterr().out
+    job = shell.run_line_magic("tao", PRUNE.format("train-2"))
+    capsys.readouterr()
+    shell.run_line_magic("tao", f"logs {job.job_id}")
+    assert "Validation loss: 1.50000" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "options", "rest"),
+    [
+        ("ssd export -o x.onnx", Options(), "ssd export -o x.onnx"),
+        (" -o r --raw ssd train", Options(out="r", raw=True), " ssd train"),
+        ("--out=r --backend process ssd", Options(out="r", backend="process"), " ssd"),
+        ("--background", Options(background=True), ""),
+        ("", Options(), ""),
+    ],
+)
+def test_own_options_are_taken_from_the_front_only(line: str, options: Options, rest: str) -> None:
+    assert take_options(line) == (options, rest)
+
+
+@pytest.mark.parametrize(
+    "line", ["-o 1x ssd train", "-o", "--backend moon ssd", "-x ssd train", "--raww ssd"]
+)
+def test_a_wrong_option_is_told(line: str) -> None:
+    with pytest.raises(UsageProblem) as caught:
+        take_options(line)
+    assert caught.value.hint
+
+
+def test_every_error_is_drawn_without_a_traceback(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for line in ("ssd", "nonsense", "attach nothing", "-o 1 x", PRUNE.format("missing")):
+        run = shell.run_cell(f"%tao {line}")
+        assert isinstance(run.error_in_exec, TaoError)
+    out = capsys.readouterr().out
+    assert "Traceback" not in out
+    assert out.count("Hint: ") == 5

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+
+import taomagic
+from taomagic.errors import EnvironmentProblem, SpecProblem, UsageProblem
+from taomagic.project.environment import derive
+from taomagic.view.tables import environment_table
+
+
+def test_the_variables_are_set_in_the_environment_and_in_the_namespace(
+    shell: InteractiveShell, project: Path
+) -> None:
+    assert os.environ["LOCAL_PROJECT_DIR"] == shell.user_ns["LOCAL_PROJECT_DIR"] == str(project)
+    assert os.environ["USER_EXPERIMENT_DIR"] == "/workspace/tao-experiments/ssd"
+    mounts = json.loads((project / ".tao_mounts.json").read_text())["Mounts"]
+    assert {"source": str(project), "destination": "/workspace/tao-experiments"} in mounts
+
+
+def test_the_table_shows_both_sides_what_exists_and_where_values_come_from(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str], project: Path
+) -> None:
+    capsys.readouterr()
+    shell.run_line_magic("tao_env", "ssd --show --data-dir elsewhere")
+    table = capsys.readouterr().out
+    row = next(line for line in table.splitlines() if line.strip().startswith(str(project / "elsewhere")))
+    assert "/workspace/tao-experiments/data" in row
+    assert "✗ no" in table
+    assert "✓ yes" in table
+    assert "argument" in table
+    assert "secret-key" not in table
+
+
+def test_the_html_table_is_escaped_and_tells_existence_in_words(project: Path) -> None:
+    html = environment_table(
+        derive("ssd", project, {"HOME": "/h", "LOCAL_DATA_DIR": "/d/<b>&"})
+    )._repr_html_()
+    assert "&lt;b&gt;&amp;" in html
+    assert "<b>" not in html
+    assert "✗ no" in html
+    assert "USER_EXPERIMENT_DIR" in html
+    assert "<script" not in html
+
+
+def test_show_changes_nothing(shell: InteractiveShell, project: Path) -> None:
+    before = dict(os.environ)
+    shell.run_line_magic("tao_env", "detectnet_v2 --show --project-dir other")
+    assert dict(os.environ) == before
+    assert not (project / "other").exists()
+
+
+def test_gpus_and_backend_are_kept(shell: InteractiveShell) -> None:
+    shell.run_line_magic("tao_env", "ssd --gpus 2 --backend process")
+    assert shell.user_ns["NUM_GPUS"] == "2"
+    assert os.environ["TAOMAGIC_BACKEND"] == "process"
+
+
+def test_a_key_alone_is_asked_for_without_echo(
+    shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("getpass.getpass", lambda prompt: "typed")
+    shell.run_line_magic("tao_env", "ssd --key")
+    assert os.environ["KEY"] == "typed"
+
+
+def test_a_key_that_can_not_be_asked_for_is_an_error_with_a_way_out(
+    shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_prompt: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("getpass.getpass", refuse)
+    with pytest.raises(EnvironmentProblem, match="key") as caught:
+        shell.run_line_magic("tao_env", "ssd --key")
+    assert "%env KEY" in caught.value.hint
+
+
+def test_a_spec_cell_is_checked_written_and_compared(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str], project: Path
+) -> None:
+    capsys.readouterr()
+    shell.run_cell_magic("tao_spec", "my.txt", "random_seed: 42\n")
+    assert (project / "specs" / "my.txt").read_text() == "random_seed: 42\n"
+    assert "In commands: /workspace/tao-experiments/ssd/specs/my.txt" in capsys.readouterr().out
+    shell.run_cell_magic("tao_spec", "my.txt", "random_seed: 43\n")
+    assert "-random_seed: 42\n+random_seed: 43" in capsys.readouterr().out
+
+
+def test_a_wrong_spec_is_told_with_its_line_and_not_written(shell: InteractiveShell, project: Path) -> None:
+    shell.run_cell_magic("tao_spec", "my.txt", "random_seed: 42\n")
+    with pytest.raises(SpecProblem) as caught:
+        shell.run_cell_magic(
+            "tao_spec", "my.txt", "random_seed: 42\ntraining_config {\n  batch_size_per_gpus: 4\n}\n"
+        )
+    assert caught.value.line == 3
+    assert "batch_size_per_gpu" in caught.value.hint
+    assert (project / "specs" / "my.txt").read_text() == "random_seed: 42\n"
+
+
+def test_a_spec_stays_in_its_folder(shell: InteractiveShell) -> None:
+    with pytest.raises(UsageProblem, match="isn't a file in"):
+        shell.run_cell_magic("tao_spec", "../x.txt", "random_seed: 42\n")
+
+
+def test_loading_twice_and_unloading_twice_is_harmless(shell: InteractiveShell) -> None:
+    taomagic.load_ipython_extension(shell)
+    taomagic.load_ipython_extension(shell)
+    assert len([each for each in shell.configurables if type(each).__name__ == "TaoMagics"]) == 1
+    taomagic.unload_ipython_extension(shell)
+    taomagic.unload_ipython_extension(shell)
+    assert shell.find_line_magic("tao") is None
+    assert shell.find_cell_magic("tao_spec") is None
+    assert "TaoMagics" not in shell.magics_manager.registry
+
+
+def test_config_shows_and_sets_the_options(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell.run_line_magic("config", "TaoMagics.raw = True")
+    assert shell.magics_manager.registry["TaoMagics"].raw is True
