@@ -149,6 +149,12 @@ _MAP = re.compile(r"^\s+mAP +(?P<value>\S+)$")
 _MAP_PERCENT = re.compile(r"^Mean average_precision \(in %\): (?P<value>\S+)$")
 _VALIDATION_LOSS = re.compile(r"^Validation loss: (?P<value>\S+)$")
 _RATIO = re.compile(r"Pruning ratio \(pruned model / original model\): (?P<value>\S+)$")
+#: What `evaluate` says about the model besides its score: line start -> metric.
+_MODEL_FACTS = {
+    "parameters": re.compile(r"^Parameters: (?P<value>[\d,]+)$"),
+    "model_mb": re.compile(r"^Model file: (?P<value>[\d.]+) MB$"),
+    "ms_per_image": re.compile(r"^Median inference time: (?P<value>[\d.]+) ms per image\b"),
+}
 _CHECKPOINT = re.compile(r"^Epoch \d+: saving model to (?P<path>.+)$")
 _SAVED = re.compile(r"^Saved: (?P<path>.+)$")
 _RESUMED = re.compile(r"^Resuming from epoch (?P<epoch>\d{1,9})\b.*$")

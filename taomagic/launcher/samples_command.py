@@ -6,12 +6,9 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from taomagic.errors import UsageProblem
-
-if TYPE_CHECKING:
-    from taomagic.samples import CopyReport
 
 
 class _Parser(argparse.ArgumentParser):
@@ -98,21 +95,12 @@ def run(args: Sequence[str], say: Callable[[str], None] = print) -> int:
         say(f"{'Drew' if made.created else 'Already there:'} {counts} images in {made.directory}")
         say("Objects: " + ", ".join(f"{count} {name}" for name, count in made.objects.items()))
     elif wanted.what == "specs":
-        _report(samples.copy_specs(wanted.net, wanted.directory, wanted.scale), say)
+        say(samples.copy_specs(wanted.net, wanted.directory, wanted.scale).summary())
     else:
-        _report(samples.copy_notebook(wanted.net, wanted.directory), say)
+        say(samples.copy_notebook(wanted.net, wanted.directory).summary())
     return 0
 
 
 def _show_progress(done: int, total: int) -> None:
     end = "\n" if done >= total else ""
     print(f"\rDrawing {done}/{total}", end=end, file=sys.stderr, flush=True)
-
-
-def _report(report: CopyReport, say: Callable[[str], None]) -> None:
-    for path in report.created:
-        say(f"Wrote {path}")
-    for path in report.same:
-        say(f"Unchanged {path}")
-    for path in report.kept:
-        say(f"Kept {path}, which you have changed")

@@ -141,7 +141,6 @@ class Engine:
                     break
                 log.write(data)
                 continue
-            log.flush()
             if ended_at is None and self._has_ended():
                 ended_at = time.monotonic()
             if ended_at is not None and time.monotonic() - ended_at > DRAIN_S:

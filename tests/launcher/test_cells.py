@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taomagic.errors import EnvironmentProblem, UsageProblem
+from taomagic.launcher.cells import Names, Stage, split_cell, split_words
+
+NAMES = Names(
+    {"A": "x y", "n": 3, "more": ["-a", 1], "p": Path("/p q"), "nothing": None, "os": os},
+    {"A": "env", "B": "/b", "E": ""},
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a b", ["a", "b"]),
+        ("$A", ["x y"]),
+        ("${A}/c $B/d", ["x y/c", "/b/d"]),
+        ("{n + 1} {A}", ["4", "x y"]),
+        ("{p}/x", ["/p q/x"]),
+        ("$more {more}", ["-a", "1", "-a", "1"]),
+        ("'$A {n}' \"$A {n}\"", ["$A {n}", "x y 3"]),
+        ("$$A {{n}} a$ $1", ["$A", "{n}", "a$", "$1"]),
+        (r"a\ b it\'s \$A", ["a b", "it's", "$A"]),
+        ('"a#b" a#b # comment $UNSET', ["a#b", "a#b"]),
+        ("a \\\n  b\n\tc # d\n# e\nf", ["a", "b", "c", "f"]),
+        ("64\\\n--flag a\\  \nb", ["64", "--flag", "a", "b"]),
+        ("'' \"\"", ["", ""]),
+        ("汉字 ünï", ["汉字", "ünï"]),
+        ('"it\'s" \'say "x"\'', ["it's", 'say "x"']),
+        ("{ {'a': 'b}'}['a'] }", ["b}"]),
+        ("*.txt a;b $(x) `y` ~", ["*.txt", "a;b", "$(x)", "`y`", "~"]),
+    ],
+)
+def test_words(text: str, expected: list[str]) -> None:
+    assert split_words(text, NAMES) == expected
+
+
+def test_without_names_nothing_is_expanded() -> None:
+    assert split_words("$A {b} '$C'") == ["$A", "{b}", "$C"]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "message"),
+    [
+        ("-e $SPEC_DIR/x", EnvironmentProblem, r"\$SPEC_DIR isn't set"),
+        ("${UNSET}", EnvironmentProblem, r"\$UNSET isn't set"),
+        ("{UNSET}", EnvironmentProblem, r"\$UNSET isn't set"),
+        ("$E", EnvironmentProblem, r"\$E is empty"),
+        ("$nothing", EnvironmentProblem, "isn't set"),
+        ("$os", EnvironmentProblem, "isn't set"),
+        ("{1/0}", UsageProblem, "ZeroDivisionError"),
+        ("{a b}", UsageProblem, "SyntaxError"),
+        ("{n", UsageProblem, "brace isn't closed"),
+        ("it's", UsageProblem, "quote isn't closed"),
+        ('"a', UsageProblem, "quote isn't closed"),
+        ('"a\\"', UsageProblem, "quote isn't closed"),
+        ("x$more", UsageProblem, "list can only stand alone"),
+        ("${a-b}", UsageProblem, "isn't a variable"),
+    ],
+)
+def test_mistakes_are_named(text: str, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        split_words(text, NAMES)
+
+
+def test_unset_variable_hints_at_the_nearest() -> None:
+    with pytest.raises(EnvironmentProblem) as caught:
+        split_words("$SPEC_DIR", Names({}, {"SPECS_DIR": "/s"}))
+    assert caught.value.hint == "Did you mean $SPECS_DIR?"
+
+
+def test_expression_sees_the_namespace_and_builtins() -> None:
+    assert split_words("{round(math.pi, 2)}", Names({"math": math}, {})) == ["3.14"]
+
+
+@given(st.lists(st.text(min_size=0, max_size=12), max_size=6))
+def test_quoted_words_come_back_unchanged(words: list[str]) -> None:
+    quoted = " ".join("'" + word.replace("'", "'\"'\"'") + "'" for word in words)
+    assert split_words(quoted, Names({}, {})) == words
+
+
+def test_body_continues_a_line_with_a_task() -> None:
+    [stage] = split_cell("ssd train", "  -e a \\\n-r b  # there\n# alone\n\n   -k c")
+    assert stage.line == 1
+    assert split_words(stage.text) == ["ssd", "train", "-e", "a", "-r", "b", "-k", "c"]
+
+
+def test_each_line_at_the_margin_begins_a_stage() -> None:
+    stages = split_cell(
+        "", "# first\nssd train -e a\n  -r b\n-k c\n\nssd evaluate -e 'x\ny' \\\nssd\nssd export\n"
+    )
+    assert [stage.line for stage in stages] == [3, 7, 10]
+    assert [split_words(stage.text) for stage in stages] == [
+        ["ssd", "train", "-e", "a", "-r", "b", "-k", "c"],
+        ["ssd", "evaluate", "-e", "x\ny", "ssd"],
+        ["ssd", "export"],
+    ]
+
+
+def test_lines_of_nvidias_notebooks_can_be_pasted() -> None:
+    stages = split_cell(
+        "", "!tao model ssd train -e a \\\n               -r b\n!tao-deploy ssd evaluate -m c\n%tao list\n"
+    )
+    assert [split_words(stage.text) for stage in stages] == [
+        ["model", "ssd", "train", "-e", "a", "-r", "b"],
+        ["deploy", "ssd", "evaluate", "-m", "c"],
+        ["list"],
+    ]
+    assert split_cell("tao ssd train") == [Stage("ssd train", 1)]
+
+
+def test_apostrophe_in_a_comment_opens_no_quote() -> None:
+    assert len(split_cell("", "ssd train -e a # don't\nssd export")) == 2
+
+
+@pytest.mark.parametrize("body", ["", "\n\n", "# only a comment"])
+def test_empty_cell_is_an_error(body: str) -> None:
+    with pytest.raises(UsageProblem, match="no command"):
+        split_cell("", body)
+
+
+def test_argument_before_any_task_is_an_error() -> None:
+    with pytest.raises(UsageProblem, match="Line 2"):
+        split_cell("", "  -e a\nssd train")
