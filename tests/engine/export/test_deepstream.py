@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from conftest import experiment, network
-
 from taomagic.engine.export.deepstream import write_deepstream_files
 from taomagic.spec.settings import NMSSettings
+
+from .export_cases import experiment, network
 
 
 def written(tmp_path, name: str, channels: int = 3, key: str = "") -> tuple[dict[str, str], str, str]:

@@ -7,7 +7,6 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
-from conftest import Case, experiment, network
 
 from taomagic.engine.export.onnx import export_onnx
 from taomagic.engine.export.runtime import OnnxPredictor
@@ -15,6 +14,15 @@ from taomagic.engine.ssd.postprocess import Detections, detect
 from taomagic.engine.storage.model_file import write_onnx
 from taomagic.errors import ModelFileProblem, UsageProblem
 from taomagic.spec.settings import NMSSettings
+
+from .export_cases import Case, experiment, network
+
+
+@pytest.fixture(params=["random", "trained"])
+def case(request: pytest.FixtureRequest) -> Case:
+    trained = request.param == "trained"
+    nms = NMSSettings(0.05 if trained else 0.01, 0.5, 50, 0)
+    return Case(network(trained=trained), experiment(nms))
 
 
 def expected(case: Case, images: torch.Tensor) -> list[Detections]:

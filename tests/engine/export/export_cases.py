@@ -1,8 +1,9 @@
+"""The networks and specs that the tests of the export share."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import pytest
 import torch
 
 from taomagic.engine.ssd.anchors import AnchorSettings
@@ -53,10 +54,3 @@ def network(
 def experiment(nms: NMSSettings) -> SSDExperiment:
     model = SSDModelSettings.__new__(SSDModelSettings)  # the export doesn't look at it
     return SSDExperiment("spec.txt", "", 42, model, None, None, nms, None, None)
-
-
-@pytest.fixture(params=["random", "trained"])
-def case(request: pytest.FixtureRequest) -> Case:
-    trained = request.param == "trained"
-    nms = NMSSettings(0.05 if trained else 0.01, 0.5, 50, 0)
-    return Case(network(trained=trained), experiment(nms))
