@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 import taomagic
-from taomagic.errors import TaoError, UsageProblem
+from taomagic.errors import StageInterrupted, TaoError, UsageProblem
 from taomagic.launcher import catalog, command
 from taomagic.launcher.command import Command
 
@@ -38,6 +38,9 @@ def _main(prog: str, argv: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         return _run(prog, words)
+    except StageInterrupted as problem:
+        print(problem, file=sys.stderr)
+        return 130
     except TaoError as problem:
         print(problem, file=sys.stderr)
         return 2 if isinstance(problem, UsageProblem) else 1
@@ -177,7 +180,7 @@ def _list(wanted: Command) -> int:
 
     if wanted.args:
         raise UsageProblem("`tao list` takes no arguments.", hint="tao list")
-    print(control.table(control.listed_jobs(Context.current())))
+    print(control.table(control.listed_jobs(Context.current(need_mounts=False))))
     return 0
 
 
@@ -189,7 +192,7 @@ def _stop(wanted: Command) -> int:
         # NVIDIA's launcher answers so, too, and calls it a success.
         print("Nothing to stop was named: tao stop ID…, or tao stop --all. `tao list` shows the ids.")
         return 0
-    stopped = control.stop_jobs(wanted.args, Context.current())
+    stopped = control.stop_jobs(wanted.args, Context.current(need_mounts=False))
     for job in stopped:
         print(f"{job.id}  {job.state}  {job.shown}")
     if not stopped:
@@ -202,7 +205,7 @@ def _attach(wanted: Command) -> int:
     from taomagic.launcher.context import Context
     from taomagic.view import text
 
-    job = control.latest_job(wanted.args, Context.current(), word="attach")
+    job = control.latest_job(wanted.args, Context.current(need_mounts=False), word="attach")
     result = text.follow(job, stream=sys.stdout, stop_on_interrupt=False)
     return exit_code(result.exit_code, ok=result.ok)
 
@@ -211,7 +214,7 @@ def _logs(wanted: Command) -> int:
     from taomagic.launcher import control
     from taomagic.launcher.context import Context
 
-    job = control.latest_job(wanted.args, Context.current(), word="logs")
+    job = control.latest_job(wanted.args, Context.current(need_mounts=False), word="logs")
     if job.log_path.exists():
         with job.log_path.open(encoding="utf-8", errors="replace") as log:
             for line in log:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -182,17 +183,18 @@ def test_closed_pipe_is_no_error(project: Path) -> None:
     assert done.stderr == ""
 
 
-def test_info_starts_within_a_quarter_of_a_second(project: Path) -> None:
+def test_info_takes_no_more_than_a_quarter_of_a_second(project: Path) -> None:
     def once() -> float:
-        began = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(
             [sys.executable, "-c", "from taomagic.cli import tao; tao(['info'])"],
             capture_output=True,
             check=True,
         )
-        return time.perf_counter() - began
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    # The best of several: other work on the machine must not decide.
+    # Processor time, and the best of several: other work on the machine must not decide.
     assert min(once() for _ in range(5)) <= 0.25
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from taomagic.errors import EnvironmentProblem
 from taomagic.project.mounts import MountMap, find_mounts, read_mounts
 from taomagic.project.paths import CONTAINER_ROOT, PathMap
 
@@ -42,8 +43,17 @@ class Context:
         return self.cwd / self.paths.to_host(path)
 
     @classmethod
-    def current(cls, environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> Context:
+    def current(
+        cls, environ: Mapping[str, str] | None = None, cwd: Path | None = None, *, need_mounts: bool = True
+    ) -> Context:
         """Return the context of this process.
+
+        Parameters
+        ----------
+        environ, cwd
+            Those of this process by default.
+        need_mounts
+            ``False`` for words that only deal with jobs: a broken map must not keep anyone from stopping one.
 
         The map is the one that ``LAUNCHER_MOUNTS`` names, else ``~/.tao_mounts.json``. The project is
         ``LOCAL_PROJECT_DIR``, else the nearest folder upwards that has jobs, else what the map mounts as the project if
@@ -57,7 +67,13 @@ class Context:
         environ = dict(os.environ if environ is None else environ)
         here = Path.cwd() if cwd is None else cwd.absolute()
         file = find_mounts(environ)
-        mounts = MountMap() if file is None else read_mounts(file)
+        mounts = MountMap()
+        if file is not None:
+            try:
+                mounts = read_mounts(file)
+            except EnvironmentProblem:
+                if need_mounts:
+                    raise
         return cls(_project(environ, here, mounts), here, environ, mounts)
 
 

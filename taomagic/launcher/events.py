@@ -164,6 +164,10 @@ _PREFIXED = re.compile(r"^(?P<kind>ERROR|HINT|WARNING): (?P<text>.*)$")
 _EXCEPTION = re.compile(
     r"^(?P<text>(?:\w+\.)*(?:\w*(?:Error|Exception)|KeyboardInterrupt|SystemExit)(?:: .*)?)$"
 )
+_WORDS = (
+    "Epoch ", "Saved: ", "Validation loss", " AP ", " mAP ", "Mean average", "Pruning ratio", "Execution status",
+    "ERROR:", "HINT:", "WARNING:", "Resuming ", "Estimated ", "Error", "Exception", "KeyboardInterrupt", "SystemExit",
+)  # fmt: skip
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?(h|min|ms|m|s|us)(?![a-zA-Z/])")
 _UNITS = {"h": 3600.0, "min": 60.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6}
 
@@ -228,6 +232,8 @@ class LineReader:
 
 def clean(text: str) -> str:
     """Remove colours, cursor movements and control characters; tabs become blanks."""
+    if text.isprintable():  # almost every line; the patterns cost ten times as much
+        return text.rstrip()
     return _CONTROL.sub("", _ANSI.sub("", text)).replace("\t", "    ").rstrip()
 
 
@@ -236,7 +242,7 @@ def _line(text: str, *, transient: bool) -> Line:
 
 
 def _level(text: str) -> Level:
-    match = _LOG.match(text) or _PREFIXED.match(text)
+    match = _LOG.match(text) if text[:1].isdigit() else _PREFIXED.match(text)
     word = "" if match is None else match.groupdict().get("level") or match.groupdict().get("kind") or ""
     if word in {"ERROR", "CRITICAL", "FATAL"}:
         return "ERROR"
@@ -272,17 +278,19 @@ def meaning(line: Line) -> Iterator[Event]:
         return
     if line.transient:
         return
-    logged = _LOG.match(line.text)
+    logged = _LOG.match(line.text) if line.level else None
     text = logged["text"] if logged else line.text
     if logged and line.level in {"ERROR", "WARNING"}:
         yield Problem("error" if line.level == "ERROR" else "warning", text)
-    yield from _message(text)
+    # Most lines are plain text. Looking for the words first is much cheaper than trying every pattern.
+    if any(word in text for word in _WORDS):
+        yield from _message(text)
 
 
 def _progress(text: str) -> Event | None:
-    if match := _BAR.match(text):
+    if " [" in text and (match := _BAR.match(text)):
         return _bar(match)
-    if match := _TQDM.match(text):
+    if "%|" in text and (match := _TQDM.match(text)):
         left = match["times"].partition("<")[2].partition(",")[0]
         return Activity(match["label"].strip(), int(match["step"]), int(match["steps"]), _clock(left))
     return None
@@ -303,6 +311,8 @@ def _message(text: str) -> Iterator[Event]:  # noqa: PLR0912 - one branch for ea
         yield from _metric("mAP", match["value"], scale=0.01)
     elif match := _RATIO.search(text):
         yield from _metric("pruning_ratio", match["value"])
+    elif fact := next(((n, m["value"]) for n, p in _MODEL_FACTS.items() if (m := p.match(text))), None):
+        yield from _metric(fact[0], fact[1].replace(",", ""))
     elif match := _STATUS.match(text):
         yield Finished(match["status"] == "PASS")
     elif match := _PREFIXED.match(text):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from taomagic.errors import EnvironmentProblem
+from taomagic.launcher import processes
 from taomagic.project.mounts import MountMap, home_folder
 
 #: Finished jobs whose records a project keeps.
@@ -155,19 +156,29 @@ def job_folders(project: Path) -> list[Path]:
 
 
 def prune(project: Path, keep: int = KEEP) -> None:
-    """Delete the records of the oldest finished jobs beyond the newest ``keep``."""
-    finished = [folder for folder in job_folders(project) if (folder / "exit.json").is_file()]
-    if len(finished) <= keep:
-        return
+    """Delete the records of the oldest ended jobs, lost ones among them, beyond the newest ``keep``."""
 
     def ended(folder: Path) -> float:
-        try:
-            return (folder / "exit.json").stat().st_mtime
-        except OSError:
-            return 0.0
+        for name in ("exit.json", "log.txt", "job.json"):
+            with contextlib.suppress(OSError):
+                return (folder / name).stat().st_mtime
+        return 0.0
 
+    folders = job_folders(project)
+    if len(folders) <= keep:
+        return
+    finished = [folder for folder in folders if _has_ended(folder)]
     for folder in sorted(finished, key=ended)[: len(finished) - keep]:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _has_ended(folder: Path) -> bool:
+    if (folder / "exit.json").is_file():
+        return True
+    process = read_json(folder / "process.json")
+    if process is not None:
+        return not processes.is_supervisor(int(process["supervisor"]), folder)
+    return time.time() - (folder / "job.json").stat().st_mtime > 24 * 3600
 
 
 def _index(environ: Mapping[str, str]) -> Path:

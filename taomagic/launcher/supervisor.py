@@ -148,14 +148,16 @@ class Engine:
         log.flush()
 
     def _has_ended(self) -> bool:
+        if not hasattr(os, "waitid"):  # macOS before Python 3.13
+            return self.process.poll() is not None
         return os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def finish(self) -> int:
         """Wait for the exit code, and end whatever the engine left running in its group."""
-        while True:
-            # Closing the output isn't the end. WNOWAIT keeps the number ours while the group is cleaned up.
-            if os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT) is not None:
-                break
+        # Closing the output isn't the end. The engine isn't reaped yet where that is possible, so that its number stays
+        # ours while the group is cleaned up.
+        while not self._has_ended():
+            time.sleep(0.02)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):

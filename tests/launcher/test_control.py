@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from taomagic.errors import UsageProblem
+from taomagic.errors import EnvironmentProblem, UsageProblem
 from taomagic.launcher import control, records
 from taomagic.launcher.context import Context
 from taomagic.launcher.job import Job, JobState
@@ -95,3 +95,11 @@ def test_project_of_the_environment_counts_with_its_map(project: Path) -> None:
         "LAUNCHER_MOUNTS": str(project / ".tao_mounts.json"),
     }
     assert Context.current(environ, Path("/")).project_dir == project
+
+
+def test_broken_map_keeps_nobody_from_stopping_a_job(project: Path) -> None:
+    (project / "broken.json").write_text("{")
+    environ = {"HOME": "/h", "LAUNCHER_MOUNTS": str(project / "broken.json")}
+    assert Context.current(environ, project, need_mounts=False).project_dir == project
+    with pytest.raises(EnvironmentProblem, match="isn't valid JSON"):
+        Context.current(environ, project)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from itertools import pairwise
 from typing import Any
 
@@ -162,3 +163,12 @@ def test_any_bytes_are_read_without_error(data: bytes) -> None:
         if isinstance(event, Line):
             assert "\n" not in event.text
             assert "\x1b" not in event.text
+
+
+@pytest.mark.parametrize(
+    "text", [" " * 20000, "a " * 9000, "a." * 9000, "%|" * 5000, "1/" * 9000 + " [", "x" * 9000 + " AP "]
+)
+def test_odd_long_lines_take_no_time(text: str) -> None:
+    began = time.process_time()
+    events_of(text + "\n")
+    assert time.process_time() - began < 0.2
