@@ -69,8 +69,10 @@ class _Parser(argparse.ArgumentParser):
             return False
         flag = word.partition("=")[0]
         options = [option for action in self._actions for option in action.option_strings]
-        joined_value = not flag.startswith("--") and flag[:2] in options  # -mFILE
-        return not joined_value and not any(option.startswith(flag) for option in options)
+        if flag.startswith("--"):
+            return not any(option.startswith(flag) for option in options)
+        # -mFILE is -m with its value. The beginning of a short flag is not enough: -n of another network isn't -np.
+        return flag not in options and flag[:2] not in options
 
     def _report_unknown(self, unknown: Sequence[str]) -> NoReturn:
         word = next((w for w in unknown if w.startswith("-")), unknown[0])

@@ -190,6 +190,10 @@ def check_ranges(spec: SpecFile[Any]) -> None:
         shown = as_written(value) if is_float else value
         if is_float and not math.isfinite(value):
             raise broken(spec, field, shown, "a finite number")
+        # proto3's enums are open: the parser takes any number.
+        if descriptor.enum_type is not None and value not in descriptor.enum_type.values_by_number:
+            names = ", ".join(entry.name for entry in descriptor.enum_type.values)
+            raise broken(spec, field, value, f"one of {names}")
         rule = RULES.get(descriptor.name)
         if rule is not None and not rule.test(shown):
             raise broken(

@@ -43,7 +43,7 @@ literals = st.recursive(scalars, _collections, max_leaves=12)
 
 
 @given(literals)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_gives_what_python_gives(text: str) -> None:
     try:
         # The text is generated: digits, signs and brackets only. Parentheses let it go over several lines.
@@ -67,7 +67,7 @@ def _is_finite(value: object) -> bool:
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_any_text_gives_a_value_or_a_spec_problem(text: str) -> None:
     try:
         evaluate(text)
@@ -76,7 +76,7 @@ def test_any_text_gives_a_value_or_a_spec_problem(text: str) -> None:
 
 
 @given(st.text("0123456789.eE+-*/()[], \n_jxL'\"", max_size=60))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_text_that_looks_like_numbers_gives_pythons_value_or_a_spec_problem(text: str) -> None:
     try:
         value = evaluate(text)

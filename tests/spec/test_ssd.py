@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import pickle
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from taomagic.errors import SpecProblem
 from taomagic.spec.settings import (
@@ -16,14 +19,15 @@ from taomagic.spec.settings import (
     EvaluationSettings,
     NMSSettings,
     OptimizerSettings,
+    Purpose,
     SSDModelSettings,
     TrainingSettings,
     VisualizerSettings,
 )
-from taomagic.spec.ssd import SSDExperiment
+from taomagic.spec.ssd import SSDExperiment, read_experiment
 from taomagic.spec.validate import PREFIX
 
-from .conftest import add, drop, drop_block, put
+from .conftest import DOCUMENTED, add, drop, drop_block, put
 
 Problem = Callable[..., SpecProblem]
 Read = Callable[..., SSDExperiment]
@@ -600,6 +604,54 @@ def test_fields_without_effect_are_noted(documented: str, read: Read, line: str,
     )
 
 
+# Anything
+
+SCALARS = [
+    line.partition(":")[0]
+    for line in DOCUMENTED.read_text(encoding="utf-8").split("\n")
+    if line.partition(":")[2].strip(" {")
+]
+VALUES = st.one_of(
+    st.sampled_from(
+        [
+            "0",
+            "-1",
+            "1e39",
+            "nan",
+            "-inf",
+            "true",
+            "L2",
+            '""',
+            '"[]"',
+            '"()"',
+            '"[[]]"',
+            '"None"',
+            "[]",
+            "[1, 2]",
+            "{}",
+        ]
+    ),
+    st.text("0123456789.,[]()/*+-eE ", max_size=30).map(lambda text: f'"{text}"'),
+    st.floats().map(repr),
+    st.integers(-(2**33), 2**33).map(str),
+    st.text(max_size=10),
+)
+
+
+@given(st.sampled_from(SCALARS), VALUES, st.sampled_from(["train", "evaluate", "inference", "export"]))
+@settings(max_examples=200, deadline=None)
+@pytest.mark.filterwarnings("ignore:invalid escape sequence")  # protobuf warns of "\\q" and takes it
+def test_any_value_of_any_field_is_taken_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, name: str, value: str, purpose: Purpose
+) -> None:
+    text = DOCUMENTED.read_text(encoding="utf-8")
+    start = text.index(f"{name}:") + len(name) + 1
+    path = tmp_path_factory.getbasetemp() / "any_value.txt"
+    path.write_bytes((text[:start] + value + text[text.index("\n", start) :]).encode("utf-8", "replace"))
+    with contextlib.suppress(SpecProblem):
+        assert read_experiment(path, purpose=purpose).summary()
+
+
 # The summary
 
 
@@ -614,7 +666,7 @@ def test_the_summary_shows_every_setting_and_marks_defaults(documented: str, rea
     assert shown["classes"].split() == ["classes", "car,", "cyclist,", "pedestrian"]
     assert "  " + " " * 34 + "van -> car" in lines
     assert "width_multiplier" not in shown
-    for settings in (
+    for kind in (
         SSDModelSettings,
         TrainingSettings,
         EvaluationSettings,
@@ -622,7 +674,7 @@ def test_the_summary_shows_every_setting_and_marks_defaults(documented: str, rea
         AugmentationSettings,
         DatasetSettings,
     ):
-        for field in dataclasses.fields(settings):
+        for field in dataclasses.fields(kind):
             assert field.name in shown or field.name == "width_multiplier"
 
 

@@ -202,6 +202,17 @@ def test_fields_without_a_range_must_be_finite(documented: str, problem: Problem
     assert "should be a finite number" in problem(text).message
 
 
+@pytest.mark.parametrize(
+    ("name", "block", "value"),
+    [("type", "regularizer", "7"), ("average_precision_mode", "eval_config", "-1")],
+)
+def test_numbers_that_are_no_value_of_an_enum_are_refused(
+    documented: str, problem: Problem, name: str, block: str, value: str
+) -> None:
+    found = problem(put(documented, name, value, block=block))
+    assert f"{name} should be one of " in found.message
+
+
 BLOCKS = [
     "ssd_config",
     "training_config",
