@@ -237,6 +237,10 @@ class ValidationData:
         """Number of validation objects per class."""
         return self._data.class_counts(self._dataset.classes)
 
+    def fingerprint(self) -> str:
+        """Return a hash of the data, as for :class:`TrainingData`."""
+        return self._data.fingerprint()
+
     def steps(self, batch_size: int) -> int:
         """Return the number of batches."""
         return math.ceil(len(self) / batch_size)

@@ -1,0 +1,71 @@
+"""Label files: strict for conversion, lenient for training, and errors that name file and line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from taomagic.engine.data.kitti import read_labels, read_training_labels
+from taomagic.errors import DataProblem
+
+ROW = "Car 0.10 2 -1.57 10.5 20 60 70 1.5 1.6 4.0 2.0 1.7 12.5 -1.4"
+IDS = {"car": 1, "van": 1, "pedestrian": 2}
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "000000.txt"
+    path.write_text(text)
+    return path
+
+
+def test_all_fifteen_fields_are_read(tmp_path: Path) -> None:
+    (thing,) = read_labels(write(tmp_path, f"\n{ROW}\n\n"))
+    assert (thing.name, thing.truncation, thing.occlusion, thing.alpha) == ("Car", 0.1, 2, -1.57)
+    assert thing.box == (10.5, 20, 60, 70)
+    assert thing.dimensions == (1.5, 1.6, 4.0)
+    assert thing.location == (2.0, 1.7, 12.5)
+    assert (thing.rotation_y, thing.row) == (-1.4, 0)
+
+
+@pytest.mark.parametrize("text", [f"{ROW} 0.99", ROW.rsplit(" ", 1)[0], "Car"])
+def test_a_wrong_number_of_fields_names_file_and_line(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path, f"{ROW}\n{text}\n")
+    with pytest.raises(DataProblem, match="fields instead of 15") as caught:
+        read_labels(path, shown_as="/workspace/label_2/000000.txt")
+    assert caught.value.where == "/workspace/label_2/000000.txt:2"
+
+
+@pytest.mark.parametrize("wrong", ["x", "nan", "inf"])
+def test_what_is_no_number_names_file_and_line(tmp_path: Path, wrong: str) -> None:
+    path = write(tmp_path, ROW.replace("10.5", wrong))
+    for read in (read_labels, lambda p: read_training_labels(p, IDS)):
+        with pytest.raises(DataProblem, match="isn't a number") as caught:
+            read(path)
+        assert caught.value.where == f"{path}:1"
+
+
+def test_missing_and_binary_files_are_data_problems(tmp_path: Path) -> None:
+    with pytest.raises(DataProblem, match="doesn't exist"):
+        read_labels(tmp_path / "none.txt")
+    path = tmp_path / "binary.txt"
+    path.write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(DataProblem, match="isn't text"):
+        read_labels(path)
+
+
+def test_training_skips_and_counts_short_rows_and_unknown_classes(tmp_path: Path) -> None:
+    text = f"{ROW}\nCar 0 0 0 1 2 3 4\nTram 0 0 0 1 2 3 4 5\nPEDESTRIAN 0 0 0 1 2 3 4 5\n"
+    read = read_training_labels(write(tmp_path, text), IDS)
+    np.testing.assert_array_equal(read.classes, [1, 2])
+    np.testing.assert_array_equal(read.difficult, [True, False])
+    np.testing.assert_array_equal(read.boxes, np.array([[10.5, 20, 60, 70], [1, 2, 3, 4]], np.float32))
+    assert read.short_rows == 1
+    assert dict(read.unknown) == {"tram": 1}
+
+
+def test_an_empty_file_has_no_boxes(tmp_path: Path) -> None:
+    read = read_training_labels(write(tmp_path, "\n"), IDS)
+    assert read.boxes.shape == (0, 4)
+    assert read_labels(write(tmp_path, "")) == []
