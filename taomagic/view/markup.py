@@ -102,15 +102,22 @@ def pre(lines: Sequence[str], *, height: str = "", colour: str = "inherit") -> M
     return tag("pre", "\n".join(lines), style=style)
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, numeric: Sequence[int] = ()) -> Markup:
-    """Return a table; columns in ``numeric`` are set to the right."""
+def table(
+    header: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    numeric: Sequence[int] = (),
+    tight: Sequence[int] = (),
+) -> Markup:
+    """Return a table; columns in ``numeric`` are set to the right, those in ``tight`` are not wrapped."""
 
     def cell(name: str, index: int, value: object) -> Markup:
         side = "right" if index in numeric else "left"
-        weight = f"font-weight:600;color:{MUTED};white-space:nowrap;" if name == "th" else ""
+        weight = f"font-weight:600;color:{MUTED};" if name == "th" else ""
+        wrap = "white-space:nowrap;" if name == "th" or index in tight else ""
         style = (
             f"text-align:{side};padding:3px 12px 3px 0;vertical-align:top;border:0;border-bottom:1px solid {LINE};"
-            f"background:none;{weight}"
+            f"background:none;{weight}{wrap}"
         )
         return tag(name, value, style=style, **({"scope": "col"} if name == "th" else {}))
 
@@ -119,7 +126,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, numeric: S
         tag("tr", *(cell("td", i, v) for i, v in enumerate(row)), style="background:none") for row in rows
     )
     style = "border-collapse:collapse;margin:0;font-size:12.5px;color:inherit;border:0"
-    return tag("table", tag("thead", head, style="border:0"), tag("tbody", *body), style=style)
+    drawn = tag("table", tag("thead", head, style="border:0"), tag("tbody", *body), style=style)
+    # Readers that strip the wrapping of long paths get a scroll bar rather than a torn frame.
+    return tag("div", drawn, style="overflow:auto")
 
 
 def progress_bar(fraction: float | None, label: str, colour: str) -> Markup:

@@ -198,7 +198,9 @@ def _results(snapshot: Snapshot, detail: Detail) -> Markup:
     files = summary.grouped(snapshot.artefacts)[-detail.items :]
     if files:
         header = ("kind", "on this computer", "in the container")
-        table = markup.table(header, (_file_row(artefact, count, detail) for artefact, count in files))
+        table = markup.table(
+            header, (_file_row(artefact, count, detail) for artefact, count in files), tight=(0,)
+        )
         parts.append(tag("div", markup.heading("Files written"), table, style="flex:1 1 380px;min-width:0"))
     return (
         tag("div", *parts, style="display:flex;flex-wrap:wrap;gap:10px 30px;margin:10px 0 4px")
@@ -210,7 +212,7 @@ def _results(snapshot: Snapshot, detail: Detail) -> Markup:
 def _file_row(artefact: Artefact, count: int, detail: Detail) -> tuple[object, ...]:
     width = min(detail.text_width, 400)
     host, container = clean(str(artefact.host), width=width), clean(artefact.container, width=width)
-    kind = f"{artefact.kind}, the last of {count}" if count > 1 else artefact.kind
+    kind = f"{artefact.kind}, last of {count}" if count > 1 else artefact.kind
     return kind, markup.code(host), "the same" if host == container else markup.code(container)
 
 

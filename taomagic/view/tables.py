@@ -32,6 +32,8 @@ class Table:
         Sentences below the table.
     code
         The columns that hold paths or commands.
+    tight
+        The columns that are not wrapped on a page.
     """
 
     title: str
@@ -39,6 +41,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
     code: tuple[int, ...] = ()
+    tight: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         """Return the table as text."""
@@ -56,7 +59,7 @@ class Table:
         )
         notes = (tag("div", note, style=f"margin-top:4px;color:{markup.MUTED}") for note in self.notes)
         title = tag("strong", self.title, style="display:block;margin-bottom:6px;font-size:14px")
-        body = tag("div", markup.table(self.header, rows), style="overflow-x:auto") if self.rows else ""
+        body = markup.table(self.header, rows, tight=self.tight) if self.rows else ""
         return markup.card(title if self.title else Markup(""), body, *notes, label=self.title)
 
 
@@ -99,7 +102,9 @@ def environment_table(environment: Environment) -> Table:
             )
     notes = (*environment.notes, f"Mount map: {environment.mount_file}")
     header = ("", "on this computer", "there?", "in the container", "value from")
-    return Table(f"TAO environment for {environment.net}", header, tuple(rows), notes, code=(1, 3))
+    return Table(
+        f"TAO environment for {environment.net}", header, tuple(rows), notes, code=(1, 3), tight=(0, 2)
+    )
 
 
 _SETTINGS = {"KEY": "key", "NUM_GPUS": "GPUs", "GPU_INDEX": "GPU index"}
@@ -126,7 +131,7 @@ def job_table(jobs: Iterable[Job], *, title: str = "TAO jobs") -> Table:
         )
     header = ("job", "state", "progress", "time", "started", "command")
     notes = () if rows else ("None.",)
-    return Table(title, header, tuple(rows), notes, code=(0, 5))
+    return Table(title, header, tuple(rows), notes, code=(0, 5), tight=(0, 1, 2, 3, 4))
 
 
 def ago(moment: datetime) -> str:

@@ -104,7 +104,7 @@ def test_the_card_of_a_training_says_what_a_person_asks(succeeded: Snapshot) -> 
 
 def test_checkpoints_are_told_by_the_last_one(succeeded: Snapshot) -> None:
     html = static.run_html(succeeded)
-    assert "the last of 8" in html
+    assert "tlt, last of 8" in html
     assert "epoch_007.tlt" not in re.sub(r"<details.*?</details>", "", html, flags=re.DOTALL)
 
 
