@@ -17,7 +17,7 @@ from taomagic import __version__
 from taomagic.engine.boxes import decode
 from taomagic.engine.data.images import CAFFE_MEAN, GREY_MEAN, mean_of
 from taomagic.engine.export.nms import append_nms
-from taomagic.engine.ssd.model import SSD, Architecture
+from taomagic.engine.ssd.model import SSD, Architecture, parameter_count
 from taomagic.errors import UsageProblem
 from taomagic.spec.settings import SSDExperiment
 
@@ -132,6 +132,7 @@ def _metadata(model: SSD, experiment: SSDExperiment) -> dict[str, str]:
         "taomagic": __version__,
         "classes": model.architecture.classes,
         "input_shape": model.architecture.input_shape,
+        "parameters": parameter_count(model),
         "mean": input_mean(model.architecture, experiment),
         "channel_order": "grey" if model.architecture.input_shape[0] == 1 else "BGR",
         "confidence_threshold": experiment.nms.confidence_threshold,

@@ -39,6 +39,8 @@ class OnnxPredictor:
         Names of the classes with the ids 1, 2, …
     mean
         What is to be subtracted from an image: (b, g, r) or (level,).
+    parameters
+        Number of weights of the network.
 
     Raises
     ------
@@ -68,6 +70,7 @@ class OnnxPredictor:
             channels, height, width = values["input_shape"]
             self.classes: tuple[str, ...] = tuple(values["classes"])
             self.mean: tuple[float, ...] = tuple(values["mean"])
+            self.parameters = int(values["parameters"])
         except (KeyError, ValueError, TypeError) as error:
             raise ModelFileProblem(
                 "this ONNX model wasn't made by `ssd export`: it doesn't say which classes and input it has",

@@ -10,6 +10,7 @@ import torch
 
 from taomagic.engine.export.onnx import export_onnx
 from taomagic.engine.export.runtime import OnnxPredictor
+from taomagic.engine.ssd.model import parameter_count
 from taomagic.engine.ssd.postprocess import Detections, detect
 from taomagic.engine.storage.model_file import write_onnx
 from taomagic.errors import ModelFileProblem, UsageProblem
@@ -127,6 +128,7 @@ def test_the_model_says_what_it_needs_and_what_it_is(tmp_path):
     assert runtime.classes == ("汽车", "person")
     assert runtime.input_shape == (1, 96, 128)
     assert runtime.mean == (117.3786,)
+    assert runtime.parameters == parameter_count(case.model)
     assert runtime.metadata["channel_order"] == "grey"
     assert len(runtime.metadata["fingerprint"]) == 64
     assert len(runtime.predict(torch.zeros(1, 1, 96, 128))) == 1
