@@ -109,11 +109,9 @@ def _run_task(wanted: Command, options: Mapping[str, str]) -> int:
         )
         return 0
     result = text.follow(job, stream=sys.stdout)
-    if not result.ok:
-        try:
-            result.raise_for_state()
-        except TaoError as problem:
-            print(problem, file=sys.stderr)
+    # The view has told the cause. Where its output goes to a file, stderr tells it once more.
+    if not result.ok and not sys.stdout.isatty():
+        print(f"tao {result.label}: {result.reason}", file=sys.stderr)
     return exit_code(result.exit_code, ok=result.ok)
 
 

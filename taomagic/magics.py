@@ -178,7 +178,7 @@ class TaoMagics(Magics):
         from taomagic.view.live import show_table
         from taomagic.view.tables import job_table
 
-        context = Context.current()
+        context = Context.current(need_mounts=False)
         match command.action:
             case "list":
                 show_table(self.shell, job_table(control.listed_jobs(context)))
@@ -289,7 +289,7 @@ def load(shell: Any) -> None:
 
 def _tell_running() -> None:
     try:
-        context = Context.current()
+        context = Context.current(need_mounts=False)
         jobs = [job for job in control.all_jobs(context, everywhere=False) if not job.state.finished]
     except TaoError:
         return  # a broken mount map is told by the command that needs it

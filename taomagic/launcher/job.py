@@ -18,16 +18,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from taomagic.errors import EnvironmentProblem, StageFailed, StageInterrupted
+from taomagic.errors import EnvironmentProblem
 from taomagic.launcher import hints, processes, records
 from taomagic.launcher.command import Command
 from taomagic.launcher.events import Event, EventReader
 from taomagic.launcher.progress import Artefact, JobState, Progress, Snapshot
+from taomagic.launcher.result import Result
 from taomagic.project.paths import PathMap, read_pairs
 
 __all__ = ["Artefact", "Job", "JobState", "Result", "Snapshot", "Update"]
@@ -39,12 +40,6 @@ START_LIMIT_S = 60.0
 #: Exit codes that mean "stopped by SIGINT or SIGTERM", as a shell reports them and as the kernel does.
 STOPPED_CODES = frozenset({130, 143, -2, -15})
 
-_REASONS = {
-    JobState.SUCCEEDED: "",
-    JobState.STOPPED: "stopped before its end.",
-    JobState.LOST: "the process that watched over this command is gone, and left no result.",
-}
-
 
 @dataclass(frozen=True)
 class Update:
@@ -52,85 +47,6 @@ class Update:
 
     events: tuple[Event, ...]
     snapshot: Snapshot
-
-
-@dataclass
-class Result:
-    """How a job ended, and what it left.
-
-    Parameters
-    ----------
-    job_id, command, state, exit_code, log_path
-        Of the job; the key in ``command`` is masked, ``exit_code`` is negative for a signal.
-    metrics, per_class_ap
-        The last value of each.
-    history
-        One dictionary per epoch: ``epoch``, ``loss``, ``lr``, ``validation_loss``, ``mAP``, ``AP_<class>`` as
-        far as printed.
-    artefacts
-        The files written, in order.
-    seconds
-        From start to end.
-    """
-
-    job_id: str
-    command: str
-    label: str
-    state: JobState
-    exit_code: int | None
-    seconds: float
-    log_path: Path
-    metrics: dict[str, float] = field(default_factory=dict)
-    per_class_ap: dict[str, float] = field(default_factory=dict)
-    history: list[dict[str, Any]] = field(default_factory=list)
-    artefacts: list[Artefact] = field(default_factory=list)
-    cause: str = ""
-    hints: tuple[str, ...] = ()
-    tail: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        measured = "".join(f", {name}={value:g}" for name, value in self.metrics.items() if name == "mAP")
-        return f"<Result {self.label}: {self.state}{measured}, {self.seconds:.1f} s, job {self.job_id}>"
-
-    @property
-    def ok(self) -> bool:
-        """Whether the command succeeded."""
-        return self.state is JobState.SUCCEEDED
-
-    def raise_for_state(self) -> None:
-        """Raise what the state means; do nothing after a success.
-
-        Raises
-        ------
-        StageInterrupted
-            The job was stopped.
-        StageFailed
-            The job failed or was lost.
-        """
-        if self.ok:
-            return
-        kind = StageInterrupted if self.state is JobState.STOPPED else StageFailed
-        raise kind(
-            self.reason,
-            exit_code=self.exit_code,
-            log_path=self.log_path,
-            tail=self.tail,
-            hint=self.hints[0] if self.hints else "",
-            where=f"tao {self.label}",
-        )
-
-    @property
-    def reason(self) -> str:
-        """Why it didn't succeed, in one sentence; empty after a success."""
-        if self.state in _REASONS:
-            return _REASONS[self.state]
-        if self.cause:
-            return self.cause
-        if self.exit_code is not None and self.exit_code < 0:
-            return f"ended by {processes.signal_name(-self.exit_code)}."
-        if self.exit_code == 0:
-            return "it reported `Execution status: FAIL`, though its exit code is 0."
-        return f"ended with exit code {self.exit_code}."
 
 
 class Job:

@@ -166,7 +166,7 @@ class Engine:
 
 
 def write_json(path: Path, content: dict[str, Any], reserve: Path | None = None) -> None:
-    """Write a file in one step; on a full disk give up the reserve, then wait for room."""
+    """Write a file in one step. On a full disk give up the reserve, then wait for room; without one, raise at once."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     deadline = time.monotonic() + FULL_DISK_S
     while True:
@@ -174,9 +174,9 @@ def write_json(path: Path, content: dict[str, Any], reserve: Path | None = None)
             temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
             temporary.replace(path)
         except OSError as error:
-            if error.errno not in _FULL or time.monotonic() > deadline:
+            if reserve is None or error.errno not in _FULL or time.monotonic() > deadline:
                 raise
-            if reserve is not None and reserve.exists():
+            if reserve.exists():
                 reserve.unlink()
             else:
                 time.sleep(1.0)
@@ -199,7 +199,13 @@ def run(directory: Path, ready: int) -> None:
         os.write(ready, f"{error.strerror}: {error.filename or directory}".encode())
         return
     engine.install_handlers()
-    write_json(directory / "process.json", {"supervisor": os.getpid(), "engine": engine.process.pid})
+    try:
+        write_json(directory / "process.json", {"supervisor": os.getpid(), "engine": engine.process.pid})
+    except OSError as error:
+        # Nobody could ever find this job again: its starter has given up, or the disk is full.
+        os.killpg(engine.process.pid, signal.SIGKILL)
+        os.write(ready, f"{error.strerror}: {directory}".encode())
+        return
     os.write(ready, b"ok")
     os.close(ready)
     engine.follow(log)

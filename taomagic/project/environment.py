@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from taomagic.errors import EnvironmentProblem
 from taomagic.project import nets
-from taomagic.project.mounts import FILE_NAME, MountMap, home_folder, read_mounts
+from taomagic.project.mounts import FILE_NAME, MountMap, home_folder, keep_foreign, read_mounts
 from taomagic.project.paths import CONTAINER_ROOT
 
 Side = Literal["host", "container", "both"]
@@ -371,38 +371,3 @@ def _remembered(environ: Mapping[str, str]) -> dict[str, Any]:
     except ValueError:
         return {}
     return content if isinstance(content, dict) and isinstance(content.get("values", {}), dict) else {}
-
-
-def keep_foreign(path: Path) -> list[str]:
-    """Copy a ``~/.tao_mounts.json`` that someone else wrote to ``….bak`` before it is replaced, and say so.
-
-    A map is ours when the project that it mounts holds all of its mounts in a map of its own.
-    """
-    if not path.is_file():
-        return []
-    try:
-        text = path.read_bytes()
-    except OSError:
-        return []
-    if _is_ours(path):
-        return []
-    number = 1
-    while True:
-        backup = path.with_name(f"{path.name}.bak" + (str(number) if number > 1 else ""))
-        if not backup.exists():
-            break
-        if backup.read_bytes() == text:
-            return []
-        number += 1
-    backup.write_bytes(text)
-    return [f"Kept your earlier {path} as {backup.name}"]
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        mounts = read_mounts(path).mounts
-        project = next(source for source, destination in mounts if destination == CONTAINER_ROOT)
-        own = Path(project) / FILE_NAME
-        return own.resolve() == path.resolve() or set(mounts) <= set(read_mounts(own).mounts)
-    except (EnvironmentProblem, StopIteration):
-        return False

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from taomagic.errors import EnvironmentProblem
-from taomagic.project.paths import PathMap, read_pairs
+from taomagic.project.paths import CONTAINER_ROOT, PathMap, read_pairs
 
 #: The top-level keys; any other is a KeyError in NVIDIA's launcher.
 KEYS = ("Mounts", "Envs", "DockerOptions")
@@ -188,3 +188,38 @@ def find_mounts(environ: Mapping[str, str]) -> Path | None:
         return Path(name).expanduser()
     path = home_folder(environ) / FILE_NAME
     return path if path.is_file() else None
+
+
+def keep_foreign(path: Path) -> list[str]:
+    """Copy a ``~/.tao_mounts.json`` that someone else wrote to ``….bak`` before it is replaced, and say so.
+
+    A map is ours when the project that it mounts holds all of its mounts in a map of its own.
+    """
+    if not path.is_file():
+        return []
+    try:
+        text = path.read_bytes()
+    except OSError:
+        return []
+    if _is_ours(path):
+        return []
+    number = 1
+    while True:
+        backup = path.with_name(f"{path.name}.bak" + (str(number) if number > 1 else ""))
+        if not backup.exists():
+            break
+        if backup.read_bytes() == text:
+            return []
+        number += 1
+    backup.write_bytes(text)
+    return [f"Kept your earlier {path} as {backup.name}"]
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        mounts = read_mounts(path).mounts
+        project = next(source for source, destination in mounts if destination == CONTAINER_ROOT)
+        own = Path(project) / FILE_NAME
+        return own.resolve() == path.resolve() or set(mounts) <= set(read_mounts(own).mounts)
+    except (EnvironmentProblem, StopIteration):
+        return False

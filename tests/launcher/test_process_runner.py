@@ -301,3 +301,41 @@ def test_full_disk_costs_lines_but_not_the_training(tmp_path: Path) -> None:
     assert log.lost == 4
     assert log.status() == "PASS"
     os.close(real)
+
+
+def test_interrupt_while_starting_leaves_nothing_running(
+    context: Context, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = subprocess.run
+    directories: list[Path] = []
+
+    def run_then_interrupt(argv: list[str], **more: object) -> None:
+        directories.append(Path(argv[-1]))
+        real(argv, **more)  # type: ignore[call-overload]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "run", run_then_interrupt)
+    runner = ProcessRunner([sys.executable, "-u", str(FAKE_ENGINE), "stubborn"])
+    with pytest.raises(KeyboardInterrupt):
+        runner.start(Command("run", "model", "ssd", "train"), context)
+    assert records.job_folders(project) == []
+    deadline = time.monotonic() + 5
+    while any(
+        str(directories[0]) in (process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_supervisor_without_a_folder_to_write_to_starts_nothing(tmp_path: Path) -> None:
+    from taomagic.launcher import supervisor
+
+    (tmp_path / "job.json").write_text(
+        json.dumps({"engine_argv": ["/bin/sleep", "60"], "cwd": str(tmp_path)})
+    )
+    (tmp_path / "process.json").mkdir()  # can't be replaced by a file
+    argv = [sys.executable, "-I", "-S", supervisor.__file__, str(tmp_path)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 1
+    assert "directory" in done.stderr.lower()
+    assert not (tmp_path / "exit.json").exists()

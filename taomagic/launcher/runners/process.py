@@ -12,7 +12,7 @@ from pathlib import Path
 
 import taomagic
 from taomagic.errors import EnvironmentProblem
-from taomagic.launcher import records, supervisor
+from taomagic.launcher import processes, records, supervisor
 from taomagic.launcher.command import Command
 from taomagic.launcher.context import Context
 from taomagic.launcher.job import Job
@@ -62,6 +62,10 @@ class ProcessRunner:
         try:
             self._launch(directory, self._environ(command, context, directory))
         except BaseException:
+            # An interrupt may come when the engine runs already: nothing may go on without a record.
+            process = records.read_json(directory / "process.json")
+            if process is not None:
+                processes.send("kill", process, directory, argv)
             shutil.rmtree(directory, ignore_errors=True)
             raise
         records.remember_project(context.project_dir, context.environ)
