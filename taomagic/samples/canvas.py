@@ -173,11 +173,11 @@ class Drawing:
 
 def mix(first: Colour, second: Colour, share: float) -> Colour:
     """Return ``first`` with ``share`` (0..1) of it replaced by ``second``."""
-    a, b, c = (p + (q - p) * share for p, q in zip(first, second, strict=True))
-    return a, b, c
+    (a, b, c), (d, e, f) = first, second
+    return a + (d - a) * share, b + (e - b) * share, c + (f - c) * share
 
 
 def shade(colour: Colour, factor: float) -> Colour:
     """Return the colour made darker (factor < 1) or lighter (factor > 1)."""
-    a, b, c = (min(255.0, channel * factor) for channel in colour)
-    return a, b, c
+    a, b, c = colour
+    return min(255.0, a * factor), min(255.0, b * factor), min(255.0, c * factor)

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from taomagic.samples.canvas import Camera, Colour, Drawing, Floats, Pose, mix, shade
 
@@ -93,14 +93,7 @@ def draw_car(
     shape = _SHAPES[rng.integers(len(_SHAPES))]
     size = rng.uniform(0.95, 1.06)
     paint = shade(_PAINTS[rng.integers(len(_PAINTS))], rng.uniform(0.88, 1.1))
-    faces = [
-        *_wheels(shape),
-        *_body(shape, paint),
-        *_ends(shape, lights_on=lights_on),
-        *_wheels(shape, near=True),
-    ]
-    faces += _cabin(shape, paint)
-    drawing = _draw_faces(faces, size, camera, pose, sun)
+    drawing = _draw_faces(_model(shape, lights_on=lights_on), paint, size, camera, pose, sun)
     return drawing, (shape.height * size, shape.width * size, shape.length * size)
 
 
@@ -108,21 +101,45 @@ def draw_car(
 class _Face:
     """A flat piece of a car.
 
-    It is drawn where its outer side is seen, or ``always``. The light acts on it as on ``paint``, as on
-    ``glass``, or not at all (``plain``).
+    It is drawn where its outer side is seen, or ``always``. Its colour is given, or it is the car's paint, darkened
+    by a factor. The light acts on paint and on glass.
     """
 
     corners: list[Corner]
-    colour: Colour
-    surface: Literal["paint", "glass", "plain"] = "plain"
+    colour: Colour | float
+    is_glass: bool = False
     always: bool = False
 
 
-def _draw_faces(faces: list[_Face], size: float, camera: Camera, pose: Pose, sun: Floats) -> Drawing:
-    """Return the faces that are seen, lit, in their order."""
+@dataclass(frozen=True)
+class _Model:
+    """All faces of a car, far wheels first, with their corners in one array; ``starts`` says where each begins."""
+
+    faces: list[_Face]
+    corners: Floats
+    starts: NDArray[np.intp]
+
+
+@cache
+def _model(shape: CarShape, *, lights_on: bool) -> _Model:
+    """Return the faces of a car of this shape."""
+    faces = [
+        *_wheels(shape),
+        *_body(shape),
+        *_ends(shape, lights_on=lights_on),
+        *_wheels(shape, near=True),
+        *_cabin(shape),
+    ]
     starts = np.cumsum([0] + [len(face.corners) for face in faces])
-    local = np.array([corner for face in faces for corner in face.corners]) * size
-    world = pose.to_world(local, camera.ground)
+    return _Model(faces, np.array([corner for face in faces for corner in face.corners]), starts)
+
+
+def _draw_faces(
+    model: _Model, paint: Colour, size: float, camera: Camera, pose: Pose, sun: Floats
+) -> Drawing:
+    """Return the faces that are seen, lit, in their order."""
+    starts = model.starts
+    world = pose.to_world(model.corners * size, camera.ground)
     points = camera.project(world)
     first = starts[:-1]
     normals = np.cross(world[first + 1] - world[first], world[first + 2] - world[first + 1])
@@ -136,32 +153,30 @@ def _draw_faces(faces: list[_Face], size: float, camera: Camera, pose: Pose, sun
     # Upward faces mirror the sky, so they get a little more than the sun alone gives.
     sky = 0.12 * np.maximum(-normals[:, 1], 0.0)
     drawing = Drawing()
-    for i, face in enumerate(faces):
+    for i, face in enumerate(model.faces):
         if not (seen[i] or face.always):
             continue
-        colour = face.colour
-        if face.surface == "paint":
-            colour = shade(colour, 0.62 + 0.42 * float(sunlight[i]) + float(sky[i]))
-        elif face.surface == "glass":
-            colour = mix(colour, (235, 220, 200), 0.2 + 0.35 * float(sunlight[i]))
+        if isinstance(face.colour, float):
+            colour = shade(shade(paint, face.colour), 0.62 + 0.42 * float(sunlight[i]) + float(sky[i]))
+        elif face.is_glass:
+            colour = mix(face.colour, (235, 220, 200), 0.2 + 0.35 * float(sunlight[i]))
+        else:
+            colour = face.colour
         drawing.polygon(points[starts[i] : starts[i + 1]], colour)
     return drawing
 
 
-def _body(shape: CarShape, paint: Colour) -> list[_Face]:
+def _body(shape: CarShape) -> list[_Face]:
     """Return the body: what the outline sweeps over, and the flanks with sill and crease."""
     half, outline = shape.width / 2, shape.body
-    faces = [
-        _Face([(*a, -half), (*b, -half), (*b, half), (*a, half)], paint, "paint")
-        for a, b in pairwise(outline)
-    ]
+    faces = [_Face([(*a, -half), (*b, -half), (*b, half), (*a, half)], 1.0) for a, b in pairwise(outline)]
     low, high = outline[0][1], outline[2][1]
     x1, x2 = outline[0][0] * 0.97, outline[-1][0] * 0.97
     for side in (-half, half):
-        faces.append(_Face([(x, up, side) for x, up in outline], paint, "paint"))
+        faces.append(_Face([(x, up, side) for x, up in outline], 1.0))
         for y1, y2, darker in ((low, low + 0.13, 0.5), (high - 0.26, high - 0.22, 0.78)):
             strip = [(x1, y1, side), (x2, y1, side), (x2, y2, side), (x1, y2, side)]
-            faces.append(_Face(strip, shade(paint, darker), "paint"))
+            faces.append(_Face(strip, darker))
     return faces
 
 
@@ -202,7 +217,6 @@ def _across(
     return [(xa, ya, left), (xa, ya, right), (xb, yb, right), (xb, yb, left)]
 
 
-@cache
 def _wheels(shape: CarShape, *, near: bool = False) -> list[_Face]:
     """Return the wheels: far inside, for what shows below the body, or ``near``: on the flanks, with rims."""
     radius, faces = 0.33, []
@@ -225,7 +239,7 @@ def _wheels(shape: CarShape, *, near: bool = False) -> list[_Face]:
     return faces
 
 
-def _cabin(shape: CarShape, paint: Colour) -> list[_Face]:
+def _cabin(shape: CarShape) -> list[_Face]:
     """Return roof, pillars and glass."""
     rear_foot, rear_top, front_top, front_foot = shape.cabin
     foot, roof = shape.waist - 0.02, shape.height
@@ -233,7 +247,7 @@ def _cabin(shape: CarShape, paint: Colour) -> list[_Face]:
     faces = []
     for x1, x2 in ((rear_foot, rear_top), (front_foot, front_top)):
         corners = [(x1, foot, -wide), (x1, foot, wide), (x2, roof, narrow), (x2, roof, -narrow)]
-        faces += [_Face(corners, paint, "paint"), _Face(_inset(corners, 0.86), _GLASS, "glass")]
+        faces += [_Face(corners, 1.0), _Face(_inset(corners, 0.86), _GLASS, is_glass=True)]
     for s in (-1, 1):
         corners = [
             (rear_foot, foot, s * wide),
@@ -241,19 +255,19 @@ def _cabin(shape: CarShape, paint: Colour) -> list[_Face]:
             (front_top, roof, s * narrow),
             (rear_top, roof, s * narrow),
         ]
-        faces.append(_Face(corners, paint, "paint"))
+        faces.append(_Face(corners, 1.0))
         # Two side windows with a pillar between them.
         a, b, c, d = _inset(corners, 0.88)
         for start, end in ((0.0, 0.47), (0.53, 1.0)):
             pane = [_between(a, b, start), _between(a, b, end), _between(d, c, end), _between(d, c, start)]
-            faces.append(_Face(pane, _GLASS, "glass"))
+            faces.append(_Face(pane, _GLASS, is_glass=True))
     top = [
         (rear_top, roof, -narrow),
         (front_top, roof, -narrow),
         (front_top, roof, narrow),
         (rear_top, roof, narrow),
     ]
-    return [*faces, _Face(top, paint, "paint")]
+    return [*faces, _Face(top, 1.0)]
 
 
 def _inset(corners: list[Corner], share: float) -> list[Corner]:

@@ -246,19 +246,16 @@ def _house(
     end = mix(shade(wall, 0.66 + 0.36 * max(0.0, -float(light.sun[2]))), light.sky_low, haze)
     ground, roof = camera.ground, camera.ground - height
     deep = x + np.sign(x) * 9
-    faces = (
-        (end, [[x, roof, near], [deep, roof, near], [deep, ground, near], [x, ground, near]]),
-        (along, [[x, roof, near], [x, roof, far], [x, ground, far], [x, ground, near]]),
-        (shade(along, 0.8), [[x, roof, near], [x, roof, far], [x, roof + 0.35, far], [x, roof + 0.35, near]]),
-        (
-            shade(along, 0.86),
-            [[x, ground - 0.7, near], [x, ground - 0.7, far], [x, ground, far], [x, ground, near]],
-        ),
+    strips = (
+        (along, roof, ground),
+        (shade(along, 0.8), roof, roof + 0.35),
+        (shade(along, 0.86), ground - 0.7, ground),
     )
-    for colour, corners in faces:
-        cv2.fillPoly(
-            image, [np.rint(camera.project(np.array(corners)) * 16).astype(np.int32)], colour, cv2.LINE_AA, 4
-        )
+    faces = [[(x, roof, near), (deep, roof, near), (deep, ground, near), (x, ground, near)]]
+    faces += [
+        [(x, top, near), (x, top, far), (x, bottom, far), (x, bottom, near)] for _, top, bottom in strips
+    ]
+    colours = [end, *(colour for colour, _, _ in strips)]
     bays = max(1, int((far - near) / 2.6))
     pitch = (far - near) / bays
     z = near + pitch * (np.arange(bays) + 0.5)
@@ -268,7 +265,11 @@ def _house(
     dy = np.array([-0.75, -0.75, 0.75, 0.75])
     panes = np.empty((len(zz), 4, 3))
     panes[:, :, 0], panes[:, :, 1], panes[:, :, 2] = x, yy[:, None] + dy, zz[:, None] + dz
-    windows = np.rint(camera.project(panes.reshape(-1, 3)).reshape(-1, 4, 2) * 16).astype(np.int32)
+    corners = np.concatenate([np.array(faces), panes]).reshape(-1, 3)
+    polygons = np.rint(camera.project(corners).reshape(-1, 4, 2) * 16).astype(np.int32)
+    for polygon, colour in zip(polygons, colours, strict=False):
+        cv2.fillPoly(image, [polygon], colour, cv2.LINE_AA, 4)
+    windows = polygons[len(faces) :]
     lit = rng.random(len(windows)) < (0.45 if light.lamps else 0.0)
     glass = mix(mix((84, 70, 60), light.sky_top, rng.uniform(0.05, 0.35)), light.sky_low, haze)
     for chosen, colour in ((~lit, glass), (lit, mix((130, 214, 250), light.sky_low, haze))):

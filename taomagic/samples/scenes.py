@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -153,7 +154,7 @@ def _people_the_street(
     def place(name: str, radius: float, spots: list[tuple[float, float, float]]) -> Pose | None:
         """Return the first of the spots (x, z, heading) that is free and not behind a nearer thing."""
         for x, z, heading in spots:
-            if abs(x) > spread * z * 1.02 or any(np.hypot(x - a, z - b) < radius + r for a, b, r in taken):
+            if abs(x) > spread * z * 1.02 or any(math.hypot(x - a, z - b) < radius + r for a, b, r in taken):
                 continue
             left, right = (x - radius * 0.7) / z, (x + radius * 0.7) / z
             shared = max((min(right, b) - max(left, a) for a, b, _ in seen), default=0.0)
@@ -194,7 +195,8 @@ def _people_the_street(
     return things
 
 
-_AWAY, _TOWARDS = -np.pi / 2, np.pi / 2
+_ALONG = _AWAY, _TOWARDS = -np.pi / 2, np.pi / 2
+_ACROSS = 0.0, np.pi
 
 
 def _car_spot(rng: np.random.Generator, street: Street, spread: float) -> tuple[float, float, float]:
@@ -209,7 +211,7 @@ def _car_spot(rng: np.random.Generator, street: Street, spread: float) -> tuple[
         return rng.uniform(-0.8, 0.8), z, _AWAY + rng.normal(0, 0.05)
     if kind < 0.7:
         return street.left / 2 - 0.6, z, _TOWARDS + rng.normal(0, 0.05)
-    heading = rng.choice([0.0, np.pi]) + rng.normal(0, 0.1)
+    heading = _ACROSS[rng.integers(2)] + rng.normal(0, 0.1)
     if kind < 0.9:
         z = rng.uniform(*street.crossing) if street.crossing else rng.uniform(11, 22)
         return rng.uniform(-spread, spread) * z, z, heading
@@ -229,9 +231,9 @@ def _pedestrian_spot(rng: np.random.Generator, street: Street, spread: float) ->
         z = max(z, abs(x) / spread * rng.uniform(0.98, 1.5))
         if z > 19:
             x, z = rng.uniform(street.left, street.right), rng.uniform(7, 15)
-        return x, z, rng.choice([_AWAY, _TOWARDS]) + rng.normal(0, 0.35)
+        return x, z, _ALONG[rng.integers(2)] + rng.normal(0, 0.35)
     x = rng.uniform(max(street.left, -spread * z), min(street.right, spread * z))
-    return x, z, rng.choice([0.0, np.pi]) + rng.normal(0, 0.3)
+    return x, z, _ACROSS[rng.integers(2)] + rng.normal(0, 0.3)
 
 
 def _cyclist_spot(rng: np.random.Generator, street: Street, spread: float) -> tuple[float, float, float]:
@@ -243,7 +245,7 @@ def _cyclist_spot(rng: np.random.Generator, street: Street, spread: float) -> tu
     if kind < 0.5:
         return street.left + rng.uniform(0.6, 2.2), z, _TOWARDS + rng.normal(0, 0.3)
     x = rng.uniform(max(street.left - 1, -spread * z), min(street.right + 1, spread * z))
-    return x, z, rng.choice([0.0, np.pi]) + rng.normal(0, 0.35)
+    return x, z, _ACROSS[rng.integers(2)] + rng.normal(0, 0.35)
 
 
 def _footprint(thing: _Thing, camera: Camera) -> Floats:
