@@ -134,7 +134,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _LOG = re.compile(
     r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ \[TAO Toolkit\] \[(?P<level>[A-Z]+)\] \S+ \d+: (?P<text>.*)$"
 )
-_EPOCH = re.compile(r"^Epoch (?P<epoch>\d{1,9})/(?P<epochs>\d{1,9})\s*$")
+_EPOCH = re.compile(r"^Epoch (?P<epoch>\d{1,9})/(?P<epochs>\d{1,9})(?: \(quick mode\))?\s*$")
 _EPOCH_DONE = re.compile(
     r"^Epoch (?P<epoch>\d{1,9})/(?P<epochs>\d{1,9}): loss: (?P<loss>\S+)(?: learning rate: (?P<lr>\S+))?"
     r"(?: Time taken: (?P<seconds>\S+))?"

@@ -61,25 +61,35 @@ class Folder:
     ----------
     keep
         How many lines of a run are shown before the rest is only counted.
+    slack
+        How many lines more are shown after all if the run ends with them: a count would take as much room.
     """
 
-    def __init__(self, keep: int = 3) -> None:
-        self._keep = keep
+    def __init__(self, keep: int = 3, slack: int = 3) -> None:
+        self._keep, self._slack = keep, slack
         self._shape: str | None = None
         self._count = 0
+        self._held: list[str] = []
 
     def feed(self, line: str) -> list[str]:
-        """Return the lines to print now that this one has come (none, one, or one and a closing count)."""
+        """Return the lines to print now that this one has come, those of a run that has ended first."""
         key = shape(line)
-        if key == self._shape:
-            self._count += 1
-            return [line] if key and self._count <= self._keep else []
-        closing = self.flush()
-        self._shape, self._count = key, 1
-        return [*closing, line]
+        if key != self._shape:
+            ended = self.flush()
+            self._shape, self._count = key, 1
+            return [*ended, line]
+        self._count += 1
+        if not key:
+            return []
+        if self._count <= self._keep:
+            return [line]
+        if len(self._held) <= self._slack:
+            self._held.append(line)
+        return []
 
     def flush(self) -> list[str]:
-        """Return the closing count of a run that was cut short, and forget the run."""
+        """Return what is left to say about the run so far, and forget the run."""
         hidden = self._count - self._keep if self._shape else 0
-        self._shape, self._count = None, 0
-        return [f"  … {hidden} more lines like this"] if hidden > 0 else []
+        ended = self._held if hidden <= self._slack else [f"  … {hidden} more lines like this"]
+        self._shape, self._count, self._held = None, 0, []
+        return ended

@@ -28,7 +28,7 @@ _SHORT_NAMES = {
 }
 
 _LOG_PREFIX = re.compile(
-    r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ (?:\[TAO Toolkit\] )?\[(\w+)\] [\w.]+(?: \d+)?: "
+    r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ (?:\[TAO Toolkit\] )?\[(\w+)\] [\w.]+(?: \d+)?:(?: |$)"
 )
 
 

@@ -121,7 +121,7 @@ def _progress(snapshot: Snapshot) -> Markup:
 
 
 def _notes(snapshot: Snapshot, detail: Detail, notice: str) -> Markup:
-    said = [clean(note, width=detail.text_width) for note in (*summary.notes(snapshot)[-3:], notice) if note]
+    said = [clean(note, width=detail.text_width) for note in (*summary.notes(snapshot), notice) if note]
     return markup.join(tag("div", note, style=f"color:{markup.MUTED};{_BREAK}") for note in said)
 
 

@@ -112,11 +112,12 @@ def latest_and_best(name: str, snapshot: Snapshot) -> tuple[str, str]:
 
 
 def notes(snapshot: Snapshot) -> list[str]:
-    """Return the sentences worth showing; an estimate only as long as it is one."""
+    """Return the sentences worth showing: warnings, and an estimate only as long as it is one."""
+    said = [
+        note for note in snapshot.notes if not (snapshot.state.finished and note.startswith("Estimated time"))
+    ]
     return [
-        clean(note, width=300)
-        for note in snapshot.notes
-        if not (snapshot.state.finished and note.startswith("Estimated time"))
+        clean(note, width=300) for note in (*said[-3:], *(f"! {each}" for each in snapshot.warnings[-5:]))
     ]
 
 

@@ -66,6 +66,12 @@ def test_a_growing_log_shows_or_counts_every_line(lines: list[str], keep: int) -
     assert counted == len(lines)
 
 
+def test_a_short_run_is_shown_rather_than_counted() -> None:
+    folder = Folder()
+    shown = [out for n in range(6) for out in folder.feed(f"ratio {n}")] + folder.feed("end")
+    assert shown == [*(f"ratio {n}" for n in range(6)), "end"]
+
+
 def test_bars_of_keras_and_tqdm_are_progress() -> None:
     assert is_progress("12/25 [=============>................] - ETA: 4s - loss: 4.9549")
     assert is_progress("Producing predictions:  40%|████      | 4/10 [00:01<00:02]")
@@ -90,6 +96,7 @@ def test_cleaned_text_can_be_written_anywhere(text: str) -> None:
 def test_levels_other_than_info_stay_in_front() -> None:
     assert without_prefix("2026-11-21 09:00:00,123 [TAO Toolkit] [ERROR] a.b 42: broken") == "ERROR: broken"
     assert without_prefix("2026-11-21 09:00:00,123 [INFO] a.b: old style") == "old style"
+    assert without_prefix("2026-11-21 09:00:00,123 [TAO Toolkit] [INFO] a.b 42:") == ""
     assert without_prefix("no prefix") == "no prefix"
 
 
