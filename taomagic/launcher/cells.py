@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from taomagic.errors import EnvironmentProblem, UsageProblem
+from taomagic.project.remembered import is_outdated
 
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _WORD = re.compile(r"[A-Za-z][\w-]*$")
@@ -61,7 +62,8 @@ class Names:
             It isn't set, or it is empty, or it holds nothing that can stand in a command.
         """
         value = self.namespace.get(name)
-        if value is None or isinstance(value, ModuleType) or callable(value):
+        useless = value is None or isinstance(value, ModuleType) or callable(value)
+        if useless or is_outdated(name, value, self.environ):
             value = self.environ.get(name)
         if value is None:
             known = {*self.environ, *(key for key in self.namespace if not key.startswith("_"))}
@@ -84,7 +86,7 @@ class Names:
         UsageProblem
             It isn't Python, or it raises.
         """
-        if _NAME.fullmatch(expression) and expression not in self.namespace:
+        if _NAME.fullmatch(expression):
             return self.lookup(expression)
         try:
             # The person's own code, in the person's own kernel.

@@ -7,7 +7,6 @@ notebook.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection, Mapping, MutableMapping
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from taomagic.errors import EnvironmentProblem
-from taomagic.project import nets
+from taomagic.project import nets, remembered
 from taomagic.project.mounts import FILE_NAME, MountMap, home_folder, keep_foreign, read_mounts
 from taomagic.project.paths import CONTAINER_ROOT
 
@@ -29,8 +28,6 @@ TWINS = (
     ("experiment", "LOCAL_EXPERIMENT_DIR", "USER_EXPERIMENT_DIR"),
     ("specs", "LOCAL_SPECS_DIR", "SPECS_DIR"),
 )
-#: The environment variable that remembers which values were derived, so that they can change with the net.
-DERIVED = "TAOMAGIC_DERIVED"
 
 _HOST = frozenset(host for _, host, _ in TWINS)
 _CONTAINER = frozenset(container for _, _, container in TWINS if container)
@@ -125,16 +122,13 @@ class Environment:
         project_map.write(self.mount_file)
         environ.update(self.values())
         environ["LAUNCHER_MOUNTS"] = str(self.mount_file)
-        environ[DERIVED] = json.dumps(
-            {
-                "net": self.net,
-                "folder": str(self.project_dir),
-                "values": {
-                    v.name: v.value
-                    for v in self.variables.values()
-                    if v.source in {"default", "placeholder replaced"}
-                },
-            }
+        derived = {
+            variable.name: variable.value
+            for variable in self.variables.values()
+            if variable.source in {"default", "placeholder replaced"}
+        }
+        environ[remembered.VARIABLE] = remembered.write(
+            self.net, str(self.project_dir), derived, self.values()
         )
         if namespace is not None:
             namespace.update(self.values())
@@ -224,7 +218,7 @@ def derive(
     """
     environ = os.environ if environ is None else environ
     here = Path.cwd() if cwd is None else cwd.absolute()
-    before = _remembered(environ)
+    before = remembered.read(environ)
     given = _Given(environ, namespace or {}, overrides or {}, before.get("values", {}), here)
     # A placeholder that the notebook has built other paths from (P/data, …) is one in those too.
     project_text, _ = given.find("LOCAL_PROJECT_DIR", "")
@@ -276,7 +270,10 @@ class _Given:
             return self._absolute(name, self._overrides[name]), "argument"
         replaced = False
         # $NAME in a cell means the Python variable first, so it counts first here too.
-        for value in (self._namespace.get(name), self._environ.get(name)):
+        mine = self._namespace.get(name)
+        if remembered.is_outdated(name, mine, self._environ):
+            mine = None
+        for value in (mine, self._environ.get(name)):
             if not isinstance(value, str | os.PathLike) or not str(value).strip():
                 continue
             text = str(value).strip().strip("\"'")
@@ -363,11 +360,3 @@ def _warnings(variables: Mapping[str, Variable], project: Path, environ: Mapping
         if outside and not Path(variable.value).is_dir():
             notes.append(f"{name} is set to {variable.value}, and there is no such folder.")
     return notes
-
-
-def _remembered(environ: Mapping[str, str]) -> dict[str, Any]:
-    try:
-        content = json.loads(environ.get(DERIVED, "{}"))
-    except ValueError:
-        return {}
-    return content if isinstance(content, dict) and isinstance(content.get("values", {}), dict) else {}

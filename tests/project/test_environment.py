@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from taomagic.errors import EnvironmentProblem
-from taomagic.project import nets
+from taomagic.launcher.cells import Names
+from taomagic.project import nets, remembered
 from taomagic.project.environment import Environment, derive
 from taomagic.project.mounts import read_mounts
 from taomagic.project.paths import CONTAINER_ROOT
@@ -267,3 +268,27 @@ def test_show_changes_nothing(notebook: Path, environ: dict[str, str]) -> None:
     assert isinstance(environment, Environment)
     assert list(notebook.iterdir()) == []
     assert set(environ) == {"HOME"}
+
+
+def test_change_of_the_environment_after_tao_env_counts(notebook: Path, environ: dict[str, str]) -> None:
+    namespace: dict[str, object] = {}
+    environ["KEY"] = "first"
+    derive("ssd", notebook, environ, namespace).apply(environ, namespace)
+    environ["KEY"] = "second"  # %env KEY=second leaves the Python variable as it was
+    assert Names(namespace, environ).lookup("KEY") == "second"
+    assert Names(namespace, environ).evaluate("KEY") == "second"
+    assert derive("ssd", notebook, environ, namespace).values()["KEY"] == "second"
+    namespace["KEY"] = "third"
+    assert Names(namespace, environ).lookup("KEY") == "third"
+    assert derive("ssd", notebook, environ, namespace).values()["KEY"] == "third"
+
+
+def test_key_is_not_in_what_is_remembered(notebook: Path, environ: dict[str, str]) -> None:
+    derive("ssd", notebook, environ, None, {"KEY": "SECRET77"}).apply(environ)
+    assert "SECRET77" not in environ[remembered.VARIABLE]
+
+
+def test_damaged_memory_is_ignored(notebook: Path, environ: dict[str, str]) -> None:
+    for text in ("{", "[]", '{"values": 3}'):
+        environ[remembered.VARIABLE] = text
+        assert derive("ssd", notebook, environ).net == "ssd"
