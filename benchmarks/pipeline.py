@@ -24,7 +24,7 @@ TAO = str(Path(sys.executable).parent / "tao")
 
 
 class PeakMemory(threading.Thread):
-    """Samples the resident memory of a process and its children every 50 ms."""
+    """Samples the resident memory of a process and its children every quarter of a second."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -34,7 +34,7 @@ class PeakMemory(threading.Thread):
 
     def run(self) -> None:
         """Sample until told to stop or until the process is gone."""
-        while not self.done.wait(0.05):
+        while not self.done.wait(0.25):
             try:
                 family = [self._root, *self._root.children(recursive=True)]
                 self.bytes = max(self.bytes, sum(p.memory_info().rss for p in family))

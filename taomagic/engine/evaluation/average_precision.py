@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from taomagic.engine.boxes import iou_with_one
+from taomagic.engine.boxes import iou_matrix
 
 FloatArray = npt.NDArray[np.float64]
 Mode = Literal["SAMPLE", "INTEGRATE"]
@@ -106,9 +106,10 @@ def _match_class(
         mine = found.labels == label
         order = np.argsort(-found.scores[mine], kind="stable")
         free = np.ones(len(boxes), dtype=bool)
-        for box, score in zip(found.boxes[mine][order], found.scores[mine][order], strict=True):
+        overlaps = iou_matrix(found.boxes[mine][order], boxes)
+        for row, score in zip(overlaps, found.scores[mine][order], strict=True):
             # Only objects that no better detection took are compared, so a second detection of an object is a miss.
-            overlap = np.where(free, iou_with_one(box, boxes), 0.0) if len(boxes) else np.zeros(1)
+            overlap = np.where(free, row, 0.0) if len(boxes) else np.zeros(1)
             best = int(overlap.argmax())
             hit = bool(len(boxes)) and overlap[best] >= iou_threshold
             if hit and difficult[best]:

@@ -14,8 +14,7 @@ import numpy.typing as npt
 import torch
 
 from taomagic.engine.console import progress, say
-from taomagic.engine.data.images import read_image, resize_lanczos
-from taomagic.engine.data.loading import preprocess
+from taomagic.engine.data.images import preprocess, read, resize_lanczos
 from taomagic.engine.device import choose_device
 from taomagic.engine.ssd.evaluate import check_against_spec
 from taomagic.engine.ssd.postprocess import Detections
@@ -66,18 +65,13 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     for folder in (outputs.images, outputs.labels):
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-    channels, height, width = predictor.input_shape
+    _, height, width = predictor.input_shape
     groups = list(_in_groups(files, args.batch_size or experiment.evaluation.batch_size))
     found = 0
     for group in progress(groups, "Running inference", len(groups)):
-        images = [read_image(path, channels=channels) for path in group]
+        images = [read(path, shown_as=paths.to_container(path)) for path in group]
         inputs = [
-            preprocess(
-                resize_lanczos(image, width, height),
-                experiment.augmentation,
-                experiment.augmentation.image_mean,
-            )
-            for image in images
+            preprocess(resize_lanczos(image, width, height), experiment.augmentation) for image in images
         ]
         for path, image, detections in zip(
             group, images, predictor.predict(torch.from_numpy(np.stack(inputs))), strict=True
@@ -144,7 +138,7 @@ def kitti_labels(detections: Detections, classes: tuple[str, ...]) -> str:
 
 def draw(image: Image, detections: Detections, classes: tuple[str, ...]) -> Image:
     """Return a copy [H, W, 3] uint8 RGB of the image with boxes, class names and confidences."""
-    canvas: Image = np.ascontiguousarray(image if image.ndim == 3 else np.stack([image] * 3, axis=-1)).copy()
+    canvas: Image = image.copy()
     for box, score, label in zip(detections.boxes, detections.scores, detections.labels, strict=True):
         x1, y1, x2, y2 = (round(float(v)) for v in box)
         colour = COLOURS[int(label) % len(COLOURS)]

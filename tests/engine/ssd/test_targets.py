@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taomagic.engine.boxes import decode, encode, iou_with_one, nms, pairwise_iou
+from taomagic.engine.boxes import decode, encode, iou_matrix, nms, pairwise_iou
 from taomagic.engine.ssd.targets import BACKGROUND, NEUTRAL, match
 
 VARIANCES = torch.tensor([0.1, 0.1, 0.2, 0.2])
@@ -108,4 +108,17 @@ def test_nms_drops_what_overlaps_a_better_box_by_more_than_the_threshold():
 
 @pytest.mark.parametrize("other", [[20, 20, 30, 30], [5, 5, 5, 5]])
 def test_boxes_apart_or_empty_do_not_overlap(other):
-    assert iou_with_one(np.array([0.0, 0, 10, 10]), np.array([other], dtype=float)).tolist() == [0.0]
+    assert iou_matrix(np.array([[0.0, 0, 10, 10]]), np.array([other], dtype=float)).tolist() == [[0.0]]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 700), st.integers(1, 60))
+def test_nms_in_blocks_equals_nms_one_box_at_a_time(seed, count, limit):
+    rng = np.random.default_rng(seed)
+    boxes, scores = random_boxes(rng, count).numpy(), rng.integers(0, 50, count) / 50
+    order, kept = list(np.argsort(-scores, kind="stable")), []
+    while order and len(kept) < limit:
+        best = order.pop(0)
+        kept.append(best)
+        order = [i for i in order if iou_matrix(boxes[[best]], boxes[[i]])[0, 0] <= 0.45]
+    assert nms(boxes, scores, 0.45, limit).tolist() == kept
