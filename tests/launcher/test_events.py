@@ -42,6 +42,7 @@ def meanings(text: str) -> list[Any]:
     ("text", "expected"),
     [
         ("Epoch 3/80\n", [EpochStarted(3, 80)]),
+        ("Epoch 3/80 (quick mode)\n", [EpochStarted(3, 80)]),
         (
             " 12/25 [=============>................] - ETA: 4s - loss: 4.9549\r",
             [Step(12, 25, 4.0, None, (("loss", 4.9549),))],
