@@ -121,8 +121,15 @@ def _progress(snapshot: Snapshot) -> Markup:
 
 
 def _notes(snapshot: Snapshot, detail: Detail, notice: str) -> Markup:
-    said = [clean(note, width=detail.text_width) for note in (*summary.notes(snapshot), notice) if note]
-    return markup.join(tag("div", note, style=f"color:{markup.MUTED};{_BREAK}") for note in said)
+    blocks = []
+    for note in (*summary.notes(snapshot), notice):
+        # A warning (quick mode above all) must not pass for small print.
+        loud = (
+            f"font-weight:600;color:{markup.STATE_COLOUR[JobState.STOPPED]};" if note.startswith("! ") else ""
+        )
+        style = f"color:{markup.MUTED};{loud}{_BREAK}"
+        blocks += [tag("div", clean(note, width=detail.text_width), style=style)] if note else []
+    return markup.join(blocks)
 
 
 def _problem(snapshot: Snapshot, detail: Detail) -> Markup:

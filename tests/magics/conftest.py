@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,23 @@ from taomagic.launcher.control import all_jobs
 from taomagic.launcher.runners.process import ProcessRunner
 
 ENGINE = Path(__file__).with_name("scenario_engine.py")
-SCENARIOS = ("train-2", "train-3", "slow-8", "noise-20000", "fail-1", "fail-3", "polite", "stubborn", "ok")
+SCENARIOS = (
+    "train-2",
+    "train-3",
+    "gate-4",
+    "noise-20000",
+    "train-400",
+    "fail-1",
+    "fail-3",
+    "polite",
+    "stubborn",
+    "ok",
+)
+
+VARIABLES = (
+    "KEY NUM_GPUS GPU_INDEX LOCAL_PROJECT_DIR LOCAL_DATA_DIR LOCAL_EXPERIMENT_DIR LOCAL_SPECS_DIR "
+    "DATA_DOWNLOAD_DIR USER_EXPERIMENT_DIR SPECS_DIR LAUNCHER_MOUNTS TAOMAGIC_DERIVED TAOMAGIC_BACKEND TAO_PANEL"
+)
 
 #: A first cell for notebooks: the extension, the environment, and the stand-in for the engine.
 FIRST_CELL = f"""\
@@ -27,28 +44,32 @@ _magics.runner = ProcessRunner([sys.executable, "-u", {str(ENGINE)!r}])
 """
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A project of its own, with a model for each scenario; its jobs end with the test."""
-    home, folder = tmp_path / "home", tmp_path / "home" / "ssd"
-    (folder / "ssd").mkdir(parents=True)
+@contextmanager
+def new_project(folder: Path) -> Iterator[Path]:
+    """A project of its own, with a model for each scenario; its jobs end with it."""
+    home, project = folder / "home", folder / "home" / "ssd"
+    (project / "ssd").mkdir(parents=True)
     for scenario in SCENARIOS:
-        (folder / "ssd" / f"{scenario}.hdf5").write_bytes(b"model")
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    monkeypatch.setenv("PYTHONPATH", str(Path(taomagic.__file__).parents[1]))
-    # %tao_env sets variables for good; monkeypatch gives each one back only if it was set through it.
-    names = (
-        "KEY NUM_GPUS GPU_INDEX LOCAL_PROJECT_DIR LOCAL_DATA_DIR LOCAL_EXPERIMENT_DIR LOCAL_SPECS_DIR "
-        "DATA_DOWNLOAD_DIR USER_EXPERIMENT_DIR SPECS_DIR LAUNCHER_MOUNTS TAOMAGIC_DERIVED TAOMAGIC_BACKEND TAO_PANEL"
-    )
-    for name in names.split():
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(folder)
-    yield folder
-    for job in all_jobs(Context.current(), everywhere=False):
-        job.kill()
+        (project / "ssd" / f"{scenario}.hdf5").write_bytes(b"model")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(home))
+        patch.setenv("IPYTHONDIR", str(folder / "ipython"))
+        patch.setenv("PYTHONPATH", str(Path(taomagic.__file__).parents[1]))
+        # %tao_env sets variables for good; a variable is given back only if it was set through the patch.
+        for name in VARIABLES.split():
+            patch.setenv(name, "")
+            patch.delenv(name)
+        patch.chdir(project)
+        yield project
+        for job in all_jobs(Context.current(), everywhere=False):
+            job.kill()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Path]:
+    """A project for one test."""
+    with new_project(tmp_path) as project:
+        yield project
 
 
 @pytest.fixture

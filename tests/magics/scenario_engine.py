@@ -15,12 +15,13 @@ def say(text: str, end: str = "\n") -> None:
     sys.stdout.flush()
 
 
-def train(epochs: int, pause_s: float = 0.0) -> int:
+def train(epochs: int, gate: Path | None = None) -> int:
     for epoch in range(1, epochs + 1):
+        while gate and epoch == 3 and not gate.exists():
+            time.sleep(0.05)
         say(f"Epoch {epoch}/{epochs}")
         for step in range(1, 5):
             say(f"{step}/4 [====>.....] - ETA: {4 - step}s - loss: {4 / epoch + 1 - step / 4:.4f}", end="\r")
-            time.sleep(pause_s)
         say(f"4/4 [==========] - 1s 250ms/step - loss: {4 / epoch:.4f}")
         say(f"Epoch {epoch:05d}: saving model to /workspace/tao-experiments/ssd/weights/e_{epoch:03d}.tlt")
         say(
@@ -60,8 +61,8 @@ def main() -> int:
     match scenario:
         case "train":
             return train(count)
-        case "slow":
-            return train(count, 0.25)
+        case "gate":  # in its third epoch it waits for a file "go" in the project
+            return train(count, Path("go"))
         case "noise":
             for line in range(count):
                 say(f"[{line}] a message that says nothing, {line * 7919 % 10007} times over and over again")

@@ -12,7 +12,7 @@ import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager, start_new_kernel
 
-from .conftest import FIRST_CELL
+from .conftest import FIRST_CELL, new_project
 
 PRUNE = "ssd prune -m $USER_EXPERIMENT_DIR/{}.hdf5 -o $USER_EXPERIMENT_DIR/out.hdf5 -k $KEY"
 
@@ -40,8 +40,8 @@ class Cell:
 class Notebook:
     """Runs cells in a kernel and keeps their outputs the way a front end does."""
 
-    def __init__(self, manager: KernelManager, client: BlockingKernelClient) -> None:
-        self.manager, self.client = manager, client
+    def __init__(self, manager: KernelManager, client: BlockingKernelClient, project: Path) -> None:
+        self.manager, self.client, self.project = manager, client, project
 
     def run(
         self, code: str, *, timeout: float = 40, interrupt_at: tuple[str, ...] = (), answer: str = ""
@@ -79,20 +79,25 @@ class Notebook:
                     displays[identity] = content
             elif kind == "status" and content["execution_state"] == "idle":
                 break
-        cell.status = self.client.get_shell_msg(timeout=10)["content"]["status"]
+        reply = self.client.get_shell_msg(timeout=10)
+        while reply["parent_header"].get("msg_id") != message_id:
+            reply = self.client.get_shell_msg(timeout=10)
+        cell.status = reply["content"]["status"]
         return cell
 
 
-@pytest.fixture
-def notebook(project: Path) -> Iterator[Notebook]:
-    manager, client = start_new_kernel(cwd=str(project), startup_timeout=60)
-    try:
-        notebook = Notebook(manager, client)
-        assert notebook.run(FIRST_CELL).status == "ok"
-        yield notebook
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
+@pytest.fixture(scope="module")
+def notebook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
+    """One kernel for all tests: a start takes seconds."""
+    with new_project(tmp_path_factory.mktemp("kernel")) as project:
+        manager, client = start_new_kernel(cwd=str(project), startup_timeout=60)
+        try:
+            notebook = Notebook(manager, client, project)
+            assert notebook.run(FIRST_CELL).status == "ok"
+            yield notebook
+        finally:
+            client.stop_channels()
+            manager.shutdown_kernel(now=True)
 
 
 def test_a_stage_is_one_output_that_is_redrawn_and_true_at_the_end(notebook: Notebook) -> None:
@@ -137,15 +142,15 @@ def test_a_second_interrupt_kills(notebook: Notebook) -> None:
 
 
 def test_a_training_survives_its_kernel_and_is_followed_without_losing_a_line(notebook: Notebook) -> None:
-    job_id = notebook.run(f"job = %tao {PRUNE.format('slow-8')} --background\nprint(job.id)").stdout.strip()
+    job_id = notebook.run(f"job = %tao {PRUNE.format('gate-4')} --background\nprint(job.id)").stdout.strip()
     notebook.manager.restart_kernel(now=True)
     notebook.client.wait_for_ready(timeout=60)
     told = notebook.run(FIRST_CELL.replace("%tao_env", "%env KEY=secret-key\n%tao_env")).stdout
-    assert "1 job still running: ssd prune" in told
-    assert job_id in told
+    assert f"1 job still running: ssd prune ({job_id})" in told
     assert job_id in notebook.run("%tao list").shown("text/html")[0]
+    (notebook.project / "go").touch()
     text = notebook.run(f"%tao attach {job_id}").shown("text/plain")[0]
-    assert [f"Epoch {n}/8" in text for n in range(1, 9)] == [True] * 8
+    assert [f"Epoch {n}/4" in text for n in (1, 2, 3, 4)] == [True] * 4
     assert "✓ tao ssd prune succeeded" in text
 
 
@@ -155,6 +160,7 @@ def test_interrupting_attach_only_ends_the_watching(notebook: Notebook) -> None:
     assert cell.error["ename"] == "StageInterrupted"
     assert "the command goes on" in "\n".join(cell.error["traceback"])
     assert notebook.run("print(job.state)").stdout == "running\n"
+    assert "■ stopped" in notebook.run("%tao stop {job.id}").shown("text/html")[0]
 
 
 def test_much_noise_makes_little_notebook(notebook: Notebook) -> None:
@@ -167,6 +173,7 @@ def test_much_noise_makes_little_notebook(notebook: Notebook) -> None:
 def test_text_in_a_kernel_has_a_line_per_epoch(notebook: Notebook) -> None:
     notebook.run("%env TAO_PANEL=text")
     cell = notebook.run(f"r = %tao {PRUNE.format('train-3')}")
+    notebook.run("%env TAO_PANEL=")
     assert not cell.shown("text/html")
     assert cell.stdout.count("\nEpoch ") == 3
     assert "\r" not in cell.stdout
@@ -191,3 +198,4 @@ def test_the_extension_loads_fast_in_a_warm_kernel(notebook: Notebook) -> None:
     assert float(cell.stdout) < 0.3
     heavy = "print([n for n in ('torch', 'numpy', 'google.protobuf', 'nbformat') if n in sys.modules])"
     assert notebook.run(heavy).stdout == "[]\n"
+    notebook.run(FIRST_CELL)

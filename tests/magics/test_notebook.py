@@ -67,7 +67,6 @@ def test_cells_after_a_failed_stage_of_a_cell_do_not_run(project: Path) -> None:
 
 @pytest.mark.parametrize("scenario", ["noise-20000", "train-400"])
 def test_a_run_of_any_length_saves_little(scenario: str, project: Path) -> None:
-    (project / "ssd" / f"{scenario}.hdf5").write_bytes(b"model")
     notebook = run_all(project, f"%tao {PRUNE.format(scenario)}")
     assert size_bytes(notebook) < 200_000
     assert len(notebook.cells[1].outputs) == 2

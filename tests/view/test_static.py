@@ -117,6 +117,14 @@ def test_a_failure_shows_cause_hint_and_the_end_of_the_log(failed: Snapshot) -> 
     assert "Execution status: FAIL" in text
 
 
+def test_quick_mode_is_loud_in_both_forms(snapshot_of: Callable[..., Snapshot]) -> None:
+    line = "2026-11-21 09:00:00,1 [TAO Toolkit] [WARNING] a.b 1: QUICK MODE: the metrics mean nothing.\n"
+    bundle = static.bundle(snapshot_of(line + "Epoch 1/2 (quick mode)\n", JobState.SUCCEEDED, exit_code=0))
+    assert "! QUICK MODE" in bundle["text/html"]
+    assert "! QUICK MODE" in bundle["text/plain"]
+    assert "epoch 1 of 2" in bundle["text/html"]
+
+
 def test_text_has_a_line_for_every_epoch_and_is_true_at_the_end(succeeded: Snapshot) -> None:
     text = static.bundle(succeeded)["text/plain"]
     for epoch in range(1, 9):
