@@ -59,7 +59,7 @@ class TaoMagics(Magics):
         self.runner: Runner | None = None
 
     @no_var_expand
-    @magic_arguments("%tao_env")
+    @magic_arguments("tao_env")
     @argument(
         "net", nargs="?", metavar="NET", help="the network; guessed from the notebook's name and folder"
     )
@@ -89,7 +89,8 @@ class TaoMagics(Magics):
         environment = derive(given.net, namespace=self.shell.user_ns, overrides=_overrides(given))
         if not given.show:
             environment = self._apply(environment, given.backend)
-        show_table(self.shell, environment_table(environment))
+        backend = self.backend or given.backend or os.environ.get("TAOMAGIC_BACKEND") or "auto"
+        show_table(self.shell, environment_table(environment, backend=backend))
 
     def _apply(self, environment: Environment, backend: str | None) -> Environment:
         if backend:
@@ -197,7 +198,7 @@ class TaoMagics(Magics):
         return None
 
     @no_var_expand
-    @magic_arguments("%%tao_spec")
+    @magic_arguments("%tao_spec")
     @argument("name", metavar="NAME", help="the file's name in LOCAL_SPECS_DIR")
     @cell_magic
     def tao_spec(self, line: str, cell: str) -> None:

@@ -83,10 +83,11 @@ def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str
     return [lines[0], "  ".join("─" * width for width in widths), *lines[1:]]
 
 
-def environment_table(environment: Environment) -> Table:
+def environment_table(environment: Environment, *, backend: str = "auto") -> Table:
     """Return the variables with the path on this computer beside the path in the container.
 
-    Each path says whether the folder is there (✓ or ✗) and where its value comes from.
+    Each path says whether the folder is there (✓ or ✗) and where its value comes from. ``backend`` is where
+    commands will run.
     """
     found = environment.variables
     rows = []
@@ -100,7 +101,7 @@ def environment_table(environment: Environment) -> Table:
             rows.append(
                 (_SETTINGS.get(name, "setting"), f"{name}\n{variable.shown}", "", "", variable.source)
             )
-    notes = (*environment.notes, f"Mount map: {environment.mount_file}")
+    notes = (*environment.notes, f"Mount map: {environment.mount_file}", f"Commands run on: {backend}")
     header = ("", "on this computer", "there?", "in the container", "value from")
     return Table(
         f"TAO environment for {environment.net}", header, tuple(rows), notes, code=(1, 3), tight=(0, 2)

@@ -54,8 +54,9 @@ def test_show_changes_nothing(shell: InteractiveShell, project: Path) -> None:
     assert not (project / "other").exists()
 
 
-def test_gpus_and_backend_are_kept(shell: InteractiveShell) -> None:
+def test_gpus_and_backend_are_kept(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
     shell.run_line_magic("tao_env", "ssd --gpus 2 --backend process")
+    assert "Commands run on: process" in capsys.readouterr().out
     assert shell.user_ns["NUM_GPUS"] == "2"
     assert os.environ["TAOMAGIC_BACKEND"] == "process"
 
