@@ -83,8 +83,8 @@ def _own_options(words: list[str]) -> tuple[dict[str, str], list[str]]:
     rest: list[str] = []
     following = iter(words)
     for word in following:
-        if word == "--background":
-            options["background"] = "yes"
+        if word in {"--background", "--raw"}:
+            options[word[2:]] = "yes"
         elif word == "--backend":
             options["backend"] = next(following, "")
             if not options["backend"]:
@@ -108,7 +108,7 @@ def _run_task(wanted: Command, options: Mapping[str, str]) -> int:
             f"Job {job.id} runs in the background. Follow it: tao attach {job.id}   End it: tao stop {job.id}"
         )
         return 0
-    result = text.follow(job, stream=sys.stdout)
+    result = text.follow(job, stream=sys.stdout, raw="raw" in options)
     # The view has told the cause. Where its output goes to a file, stderr tells it once more.
     if not result.ok and not sys.stdout.isatty():
         print(f"tao {result.label}: {result.reason}", file=sys.stderr)
@@ -139,6 +139,7 @@ def _overview(prog: str) -> str:
     lines += [f"  {usage:<{width}}{text}" for usage, text in _CONTROL_HELP.values()]
     lines += ["", "options, anywhere:"]
     lines += [f"  {'--background':<{width}}return at once; the job goes on"]
+    lines += [f"  {'--raw':<{width}}print the log as it is, in place of a line for each epoch"]
     lines += [f"  {'--backend auto|process|docker':<{width}}where to run; also TAOMAGIC_BACKEND"]
     return "\n".join([*lines, "", f"`{prog} TASK --help` and `{prog} TASK SUB-TASK --help` tell more."])
 

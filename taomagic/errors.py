@@ -11,8 +11,8 @@
     ├── StageFailed          a command ended with an error (exit code, log, last relevant lines)
     └── StageInterrupted     a command was stopped before its end
 
-Each one says what is wrong, where, and, in ``hint``, what to do about it. IPython draws them without a Python traceback,
-because the person who reads them looks for the mistake in a spec or a path, not in our code.
+Each one says what is wrong, where, and, in ``hint``, what to do about it. IPython draws them without a Python
+traceback, because the person who reads them looks for the mistake in a spec or a path, not in our code.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ class SpecProblem(TaoError):
 
     title = "Spec"
 
-    def __init__(self, message: str, *, path: str | Path = "", line: int | None = None, hint: str = "") -> None:
+    def __init__(
+        self, message: str, *, path: str | Path = "", line: int | None = None, hint: str = ""
+    ) -> None:
         where = f"{path}:{line}" if line is not None else str(path)
         super().__init__(message, hint=hint, where=where)
         self.path = str(path)

@@ -68,7 +68,15 @@ def decode(offsets: Tensor, anchors: Tensor, variances: Tensor) -> Tensor:
 
 
 def iou_matrix(first: FloatArray, second: FloatArray) -> FloatArray:
-    """Return the intersection over union of boxes [M, 4] with boxes [N, 4] as [M, N]."""
+    """Return the intersection over union of boxes [M, 4] with boxes [N, 4] as [M, N].
+
+    Boxes of a network that has diverged may be endless or no numbers; they overlap nothing.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.nan_to_num(_iou_matrix(first, second), copy=False)
+
+
+def _iou_matrix(first: FloatArray, second: FloatArray) -> FloatArray:
     width = np.minimum(first[:, None, 2], second[:, 2]) - np.maximum(first[:, None, 0], second[:, 0])
     height = np.minimum(first[:, None, 3], second[:, 3]) - np.maximum(first[:, None, 1], second[:, 1])
     intersection = np.maximum(width, 0) * np.maximum(height, 0)

@@ -325,8 +325,8 @@ class Progress:
             if now is None:
                 now = 0.0 if self._step is not None else one
             return left * one + now
-        if self._step is not None and now is not None and self._step.step:
-            one = now * self._step.steps / max(1, self._step.steps - self._step.step)
+        if self._step is not None and now is not None and 0 < self._step.step < self._step.steps:
+            one = now * self._step.steps / (self._step.steps - self._step.step)
             return left * one + now
         return max(0.0, self._estimate_s - elapsed_s) if self._estimate_s else None
 

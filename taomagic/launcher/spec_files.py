@@ -69,7 +69,7 @@ def _check(text: str, shown_as: str) -> None:
 
     blocks = set(re.findall(r"^\s*(\w+)\s*[:{]", text, re.MULTILINE))
     if blocks & {"kitti_config", "coco_config"}:
-        parse_spec(text, DatasetExportConfig, name=shown_as)
+        check_ranges(parse_spec(text, DatasetExportConfig, name=shown_as))
     else:
         check_ranges(parse_spec(text, Experiment, name=shown_as))
 

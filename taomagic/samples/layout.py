@@ -20,7 +20,7 @@ from taomagic.samples.workers import Recipe, draw_chunks
 ImageFormat = Literal["jpg", "png"]
 
 #: Raised whenever the drawing changes, so that an older set isn't taken for the same one.
-DRAWING_VERSION = 1
+DRAWING_VERSION = 2
 _RECORD = "taomagic_samples.json"
 #: Splits in drawing order, and whether they carry labels. The position is part of each scene's seed.
 _SPLITS: tuple[tuple[str, bool], ...] = (("training", True), ("val", True), ("testing", False))

@@ -166,9 +166,9 @@ def _people_the_street(
             return Pose(x, z, heading)
         return None
 
-    wanted = ["Car"] * int(rng.choice([1, 2, 3, 4, 5], p=[0.2, 0.28, 0.27, 0.17, 0.08]))
-    wanted += ["Pedestrian"] * int(rng.choice([0, 1, 2, 3], p=[0.16, 0.32, 0.32, 0.2]))
-    wanted += ["Cyclist"] * int(rng.choice([0, 1, 2], p=[0.3, 0.5, 0.2]))
+    wanted = ["Car"] * int(rng.choice([0, 1, 2, 3, 4], p=[0.06, 0.26, 0.34, 0.24, 0.1]))
+    wanted += ["Pedestrian"] * int(rng.choice([0, 1, 2, 3, 4], p=[0.1, 0.26, 0.32, 0.22, 0.1]))
+    wanted += ["Cyclist"] * int(rng.choice([0, 1, 2], p=[0.2, 0.5, 0.3]))
     radius = {"Car": 1.9, "Pedestrian": 0.45, "Cyclist": 0.85}
     for name in rng.permutation(wanted).tolist():
         spot = {"Car": _car_spot, "Pedestrian": _pedestrian_spot, "Cyclist": _cyclist_spot}[name]
@@ -202,7 +202,7 @@ _ACROSS = 0.0, np.pi
 def _car_spot(rng: np.random.Generator, street: Street, spread: float) -> tuple[float, float, float]:
     """Return x, z, heading of a car: parked at a kerb, driving either way, turning, or crossing."""
     kind = rng.random()
-    z = rng.uniform(7.5, 23)
+    z = rng.uniform(7.5, 21)
     if kind < 0.26:
         return street.right - 1.0 + rng.uniform(-0.15, 0.15), z, _AWAY + rng.normal(0, 0.05)
     if kind < 0.44:
@@ -220,7 +220,7 @@ def _car_spot(rng: np.random.Generator, street: Street, spread: float) -> tuple[
 
 def _pedestrian_spot(rng: np.random.Generator, street: Street, spread: float) -> tuple[float, float, float]:
     """Return x, z, heading of a person: on a pavement along the street, or crossing it."""
-    z = rng.uniform(5.5, 17)
+    z = rng.uniform(5.5, 13.5)
     if rng.random() < 0.55:
         edge, wall = (
             (street.left, street.setback_left)
@@ -229,8 +229,8 @@ def _pedestrian_spot(rng: np.random.Generator, street: Street, spread: float) ->
         )
         x = edge + (wall - edge) * rng.uniform(0.15, 0.85)
         z = max(z, abs(x) / spread * rng.uniform(0.98, 1.5))
-        if z > 19:
-            x, z = rng.uniform(street.left, street.right), rng.uniform(7, 15)
+        if z > 15:
+            x, z = rng.uniform(street.left, street.right), rng.uniform(6.5, 13)
         return x, z, _ALONG[rng.integers(2)] + rng.normal(0, 0.35)
     x = rng.uniform(max(street.left, -spread * z), min(street.right, spread * z))
     return x, z, _ACROSS[rng.integers(2)] + rng.normal(0, 0.3)
@@ -238,7 +238,7 @@ def _pedestrian_spot(rng: np.random.Generator, street: Street, spread: float) ->
 
 def _cyclist_spot(rng: np.random.Generator, street: Street, spread: float) -> tuple[float, float, float]:
     """Return x, z, heading of a cyclist: riding at the edge of the road, or across it."""
-    z = rng.uniform(6, 19)
+    z = rng.uniform(6, 15.5)
     kind = rng.random()
     if kind < 0.26:
         return street.right - rng.uniform(0.5, 1.8), z, _AWAY + rng.normal(0, 0.3)

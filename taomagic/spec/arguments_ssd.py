@@ -242,7 +242,7 @@ def _export(p: argparse.ArgumentParser) -> None:
         "--output_file",
         dest="output",
         metavar="FILE",
-        help=".onnx or .etlt; it must not exist yet (default: beside the model, with its name)",
+        help=".onnx or .etlt (default: beside the model, with its name); an existing file is replaced",
     )
     p.add_argument(
         "--gen_ds_config",

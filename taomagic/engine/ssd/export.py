@@ -36,9 +36,14 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     model, _ = weights.model_from_file(paths.to_host(args.model), args.key, shown_as=args.model)
     status.write("STARTED", "Starting SSD export.")
     model.eval()
-    data = export_onnx(model, experiment, opset=args.target_opset)
+    batch_size = args.static_batch_size if args.static_batch_size > 0 else None
+    data = export_onnx(model, experiment, opset=args.target_opset, batch_size=batch_size)
     target.parent.mkdir(parents=True, exist_ok=True)
     write_onnx(target, data, args.key)
+    if experiment.nms.infer_nms_score_bits:
+        logger.warning(
+            "infer_nms_score_bits is for TensorRT's plugin; the standard operators used here have no such bits."
+        )
     logger.info("Exported with input nodes ['Input'] and output nodes ['NMS', 'NMS_1'].")
     say(f"Saved: {paths.to_container(target)}")
     if args.gen_ds_config:

