@@ -24,11 +24,14 @@ TAO = str(Path(sys.executable).parent / "tao")
 
 
 class PeakMemory(threading.Thread):
-    """Samples the resident memory of a process and its children every quarter of a second."""
+    """Samples the resident memory of the newest job's engine every quarter of a second.
 
-    def __init__(self, pid: int) -> None:
+    The engine is no child of the `tao` command (it outlives it), so it is found through the job's record.
+    """
+
+    def __init__(self, project: Path) -> None:
         super().__init__(daemon=True)
-        self._root = psutil.Process(pid)
+        self._jobs = project / ".tao" / "jobs"
         self.bytes = 0
         self.done = threading.Event()
 
@@ -36,10 +39,11 @@ class PeakMemory(threading.Thread):
         """Sample until told to stop or until the process is gone."""
         while not self.done.wait(0.25):
             try:
-                family = [self._root, *self._root.children(recursive=True)]
-                self.bytes = max(self.bytes, sum(p.memory_info().rss for p in family))
-            except psutil.Error:
-                return
+                newest = max(self._jobs.glob("*/process.json"), key=lambda path: path.stat().st_mtime)
+                engine = psutil.Process(json.loads(newest.read_text())["engine"])
+                self.bytes = max(self.bytes, engine.memory_info().rss)
+            except (psutil.Error, OSError, ValueError, KeyError):
+                continue  # between two jobs, or before the first
 
 
 def run(words: list[str], environment: dict[str, str]) -> dict[str, float]:
@@ -48,7 +52,7 @@ def run(words: list[str], environment: dict[str, str]) -> dict[str, float]:
     process = subprocess.Popen(
         [TAO, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    memory = PeakMemory(process.pid)
+    memory = PeakMemory(Path.cwd())
     memory.start()
     assert process.stdout is not None
     output = process.stdout.read()
@@ -113,7 +117,7 @@ def main() -> None:
     step("train", ["ssd", "train", "-e", train, "-r", f"{experiment}/experiment_dir_unpruned", *key])
     unpruned = last("experiment_dir_unpruned")
     step("evaluate unpruned", ["ssd", "evaluate", "-e", train, "-m", unpruned, *key])
-    step("prune", ["ssd", "prune", "-m", unpruned, "-o", pruned, "-eq", "intersection", "-pth", "0.6", *key])
+    step("prune", ["ssd", "prune", "-m", unpruned, "-o", pruned, "-eq", "intersection", "-pth", "0.78", *key])
     step("evaluate pruned", ["ssd", "evaluate", "-e", train, "-m", pruned, *key])
     step(
         "retrain",

@@ -186,7 +186,7 @@ those below the threshold `-pth`. A higher threshold cuts more.
     -m $USER_EXPERIMENT_DIR/$UNPRUNED
     -o $USER_EXPERIMENT_DIR/experiment_dir_pruned/ssd_resnet10_pruned.tlt
     -eq intersection
-    -pth 0.6
+    -pth 0.78
     -k $KEY
 """,
     ),
@@ -210,7 +210,7 @@ The filters that are left have lost their partners. Measure what remains:
         """
 ## 7. Retrain
 
-Almost nothing is found any more, and that is normal. A shorter second training, which starts from the pruned network (`-m`), lets
+The network has forgotten much, and that is normal. A shorter second training, which starts from the pruned network (`-m`), lets
 the remaining filters take over. Its spec leaves out the regulariser, as NVIDIA recommends.
 """,
     ),
@@ -360,7 +360,7 @@ gallery.Comparison(
     (
         "md",
         """
-**Try next**: another `-pth` in step 6 (what happens at 0.4, at 0.8?); more epochs in the spec; your own images in
+**Try next**: another `-pth` in step 6 (what happens at 0.7, at 0.85?); more epochs in the spec; your own images in
 `data/training`. And when you have a GPU and NVIDIA's containers, the commands stay the same.
 """,
     ),
