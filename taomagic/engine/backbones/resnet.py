@@ -6,6 +6,7 @@ block's first convolution, and a 1×1 projection with batch normalisation on *ev
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from taomagic.engine.backbones.layers import Widths, batch_norm, conv
@@ -45,13 +46,26 @@ class BasicBlock(nn.Module):
         self.conv_shortcut = conv(in_channels, outer, 1, stride=stride)
         self.bn_shortcut = batch_norm(outer)
         self.relu = nn.ReLU(inplace=True)
+        self.stride = stride
         self.out_channels = outer
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, in, H, W] to [N, out, H/stride, W/stride]."""
         y = self.relu_1(self.bn_1(self.conv_1(x)))
         y = self.bn_2(self.conv_2(y))
-        return self.relu(y + self.bn_shortcut(self.conv_shortcut(x)))  # type: ignore[no-any-return]
+        return self.relu(y + self.bn_shortcut(self._project(x)))  # type: ignore[no-any-return]
+
+    def _project(self, x: Tensor) -> Tensor:
+        """Apply the shortcut's convolution.
+
+        The backward pass of a *strided* 1×1 convolution on channels-last tensors writes beyond its buffer in the oneDNN
+        of PyTorch 2.13 (x86; 8 channels of 32×80 crash at once). Taking every ``stride``-th pixel first is the same
+        sum without that code. Only in training: elsewhere nothing is wrong, and an export keeps the plain convolution.
+        """
+        if self.training and self.stride > 1:
+            every = x[:, :, :: self.stride, :: self.stride]
+            return F.conv2d(every, self.conv_shortcut.weight)
+        return self.conv_shortcut(x)  # type: ignore[no-any-return]
 
 
 class ResNet(nn.Module):
