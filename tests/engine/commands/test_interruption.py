@@ -24,6 +24,18 @@ def state(project: Project, results: str) -> str:
     return json.loads((project.folder / results / "training_run.json").read_text())["state"]
 
 
+def reached(project: Project, results: str, epoch: int):
+    """Return a condition: the record of the run says that this epoch is complete."""
+
+    def condition() -> bool:
+        try:
+            return json.loads((project.folder / results / "training_run.json").read_text())["epoch"] >= epoch
+        except FileNotFoundError:
+            return False
+
+    return condition
+
+
 def wait_for(condition, process, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -77,7 +89,7 @@ def test_a_killed_training_resumes_and_ends_with_the_same_weights_bit_for_bit(pr
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_stopped_training_says_so_and_resumes(project: Project, command, signum, code):
     process = project.start(*command("stopped"))
-    wait_for(project.path(project.weights("stopped", 1)).exists, process)
+    wait_for(reached(project, "stopped", 1), process)
     process.send_signal(signum)
     output, _ = process.communicate()
     assert process.returncode == code
@@ -92,7 +104,7 @@ def test_a_stopped_training_says_so_and_resumes(project: Project, command, signu
 def test_no_resume_and_a_changed_spec_start_afresh(project: Project, command, monkeypatch):
     def interrupt(results: str) -> None:
         process = project.start(*command(results))
-        wait_for(project.path(project.weights(results, 1)).exists, process)
+        wait_for(reached(project, results, 1), process)
         process.kill()
         process.communicate()
 
@@ -111,7 +123,7 @@ def test_no_resume_and_a_changed_spec_start_afresh(project: Project, command, mo
 
 def test_a_comment_in_the_spec_does_not_prevent_a_resume(project: Project, command):
     process = project.start(*command("c"))
-    wait_for(project.path(project.weights("c", 1)).exists, process)
+    wait_for(reached(project, "c", 1), process)
     process.kill()
     process.communicate()
     spec = project.folder / "specs/long.txt"

@@ -69,7 +69,22 @@ def test_the_whole_pipeline_from_training_to_the_exported_model(project: Project
 
     pruned = f"{ROOT}/pruned/model.tlt"
     cut = project.run(
-        "ssd", "prune", "-m", last, "-o", pruned, "-k", KEY, "-pth", "0.7", "-nf", "8", "-eq", "intersection"
+        "ssd",
+        "prune",
+        "-m",
+        last,
+        "-o",
+        pruned,
+        "-k",
+        KEY,
+        "-pth",
+        "0.9",
+        "-nf",
+        "4",
+        "-pg",
+        "4",
+        "-eq",
+        "intersection",
     )
     assert cut.code == 0, cut.output
     ratio = float(re.search(r"Pruning ratio \(pruned model / original model\): (\S+)", cut.output).group(1))
