@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from taomagic.engine.evaluation.average_precision import Evaluation
+from taomagic.engine.storage.atomic import atomic_write
 
 
 def write_pr_curve(path: Path, evaluation: Evaluation) -> None:
@@ -20,6 +21,5 @@ def write_pr_curve(path: Path, evaluation: Evaluation) -> None:
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02), title="Precision and recall")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower left")
-    temporary = path.with_name(f".{path.name}.tmp")
-    figure.savefig(temporary, format="png", dpi=120)
-    temporary.replace(path)
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=120)

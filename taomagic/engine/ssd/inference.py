@@ -20,7 +20,6 @@ from taomagic.engine.ssd.evaluate import check_against_spec
 from taomagic.engine.ssd.postprocess import Detections
 from taomagic.engine.ssd.predictor import load_predictor
 from taomagic.engine.status import StatusLog
-from taomagic.engine.training.run_record import write_text_atomically
 from taomagic.errors import DataProblem, UsageProblem
 from taomagic.project.paths import PathMap
 from taomagic.spec.ssd import read_experiment
@@ -81,11 +80,11 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
             shown = Detections(shown.boxes * scale, shown.scores, shown.labels)
             found += len(shown)
             if outputs.labels is not None:
-                write_text_atomically(
-                    outputs.labels / f"{path.stem}.txt", kitti_labels(shown, predictor.classes)
-                )
+                text = kitti_labels(shown, predictor.classes)
+                _replace(outputs.labels / f"{path.stem}.txt", text.encode())
             if outputs.images is not None:
-                _write_image(outputs.images / path.name, draw(image, shown, predictor.classes))
+                picture = draw(image, shown, predictor.classes)
+                _replace(outputs.images / path.name, encode(picture, path))
     say(f"{found} objects in {len(files)} images above a confidence of {args.threshold:g}")
     for folder in (outputs.images, outputs.labels):
         if folder is not None:
@@ -150,10 +149,16 @@ def draw(image: Image, detections: Detections, classes: tuple[str, ...]) -> Imag
     return canvas
 
 
-def _write_image(path: Path, image: Image) -> None:
+def encode(image: Image, path: Path) -> bytes:
+    """Return an RGB image as a file of the kind that the name of ``path`` says."""
     ok, data = cv2.imencode(path.suffix.lower(), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not ok:
         raise DataProblem("this picture can't be encoded", where=str(path))
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(data.tobytes())
+    return bytes(data.tobytes())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a small file in one step. Not forced to the disk: thousands follow, and all can be made again."""
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_bytes(content)
     temporary.replace(path)

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from taomagic.engine.training.run_record import write_text_atomically
+from taomagic.engine.storage.atomic import atomic_write
 
 
 def write_csv(path: Path, history: Sequence[Mapping[str, float]], columns: Sequence[str]) -> None:
@@ -28,4 +28,5 @@ def write_csv(path: Path, history: Sequence[Mapping[str, float]], columns: Seque
     writer.writerow(names)
     for row in history:
         writer.writerow([int(row["epoch"]), *(row.get(name, "nan") for name in names[1:])])
-    write_text_atomically(path, buffer.getvalue())
+    with atomic_write(path) as file:
+        file.write(buffer.getvalue().encode())

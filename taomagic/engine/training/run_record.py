@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
+
+from taomagic.engine.storage.atomic import atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -65,25 +66,13 @@ class RunRecord:
         """Replace the record on disk in one step."""
         data = asdict(self)
         del data["results_dir"]
-        write_text_atomically(self.results_dir / RECORD_NAME, json.dumps(data, indent=1))
+        with atomic_write(self.results_dir / RECORD_NAME) as file:
+            file.write(json.dumps(data, indent=1).encode())
 
     def difference(self, fingerprint: Mapping[str, str]) -> list[str]:
         """Return the names of what is not as it was in this run."""
         keys = sorted({*fingerprint, *self.fingerprint})
         return [key for key in keys if fingerprint.get(key) != self.fingerprint.get(key)]
-
-
-def write_text_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a reader, or a crash, sees the old content or the new, never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def find_resumable(results_dir: Path, fingerprint: Mapping[str, str]) -> RunRecord | None:
