@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import logging
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -25,16 +24,13 @@ from taomagic.engine.ssd.model import SSD, parameter_count
 from taomagic.engine.ssd.objective import Objective
 from taomagic.engine.ssd.predictor import TorchPredictor
 from taomagic.engine.status import StatusLog
+from taomagic.engine.storage.model_file import file_fingerprint
 from taomagic.engine.training.history import write_csv
 from taomagic.engine.training.loop import EpochResult, NotFiniteLoss, should_stop_early, train_epoch
 from taomagic.engine.training.optimizer import build_optimizer, restore_optimizer
+from taomagic.engine.training.quick_mode import QUICK_MODE_VARIABLE, shortened
 from taomagic.engine.training.regularizer import Regularizer
-from taomagic.engine.training.run_record import (
-    RunRecord,
-    drop_set_aside,
-    find_resumable,
-    set_aside,
-)
+from taomagic.engine.training.run_record import RunRecord, drop_set_aside, find_resumable, set_aside
 from taomagic.engine.training.schedule import SoftStartAnnealing
 from taomagic.engine.training.tensorboard import TensorBoard
 from taomagic.errors import ModelFileProblem, UsageProblem
@@ -46,8 +42,6 @@ logger = logging.getLogger(__name__)
 #: What a training begins with: network, optimiser state, first epoch.
 Start = tuple[SSD, dict[str, Any] | None, int]
 
-#: Shortens epochs while every file keeps its name; every log says so.
-QUICK_MODE_VARIABLE = "TAOMAGIC_STEPS_PER_EPOCH"
 #: Architectures whose number of layers is part of TAO's file names.
 _ARCHS_WITH_LAYERS = {"resnet", "darknet", "vgg"}
 
@@ -74,6 +68,13 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
             "--initial_epoch above 1 continues a training, so it needs the checkpoint to continue from",
             where="--initial_epoch",
             hint="Add -m with the checkpoint of the epoch before, e.g. …_epoch_007.tlt for --initial_epoch 8.",
+        )
+    assert experiment.training is not None
+    if args.initial_epoch > experiment.training.num_epochs:
+        raise UsageProblem(
+            f"--initial_epoch {args.initial_epoch} comes after the last epoch, {experiment.training.num_epochs}",
+            where="ssd train",
+            hint="Raise num_epochs in training_config; it counts from the very first epoch.",
         )
     Training(experiment, args, paths, results_dir, status).run()
 
@@ -126,8 +127,7 @@ class Training:
         self.validation = ValidationData(experiment, paths) if has_validation else None
         self._report_data()
         full = -(-len(self.data) // self.settings.batch_size_per_gpu)
-        quick = int(os.environ.get(QUICK_MODE_VARIABLE, "0") or 0)
-        self.steps = min(full, quick) if quick > 0 else full
+        self.steps = shortened(full)
         self.quick = self.steps < full
 
     def _report_data(self) -> None:
@@ -139,6 +139,7 @@ class Training:
 
     def run(self) -> None:
         """Train from the first epoch, or from where an interrupted run of the same command stopped."""
+        self._refuse_to_overwrite_start()
         fingerprint = self.fingerprint()
         record = find_resumable(self.results_dir, fingerprint) if self.args.resume else None
         torch.manual_seed(self.experiment.random_seed)
@@ -183,8 +184,36 @@ class Training:
             "options": _hash(repr(options)),
             "training data": self.data.fingerprint(),
             "validation data": self.validation.fingerprint() if self.validation is not None else "",
-            "starting weights": _hash_file(weights_file) if weights_file is not None else "",
+            "starting weights": file_fingerprint(weights_file) if weights_file is not None else "",
         }
+
+    def _checkpoint(self, epoch: int, suffix: str) -> Path:
+        """Return where the checkpoint of an epoch lies, relative to the results folder."""
+        return Path("weights") / f"{self.name}_epoch_{epoch:03d}{suffix}"
+
+    def _refuse_to_overwrite_start(self) -> None:
+        """Make sure that ``-m`` isn't a file that this training writes: killed after that, it couldn't be resumed."""
+        written = {
+            (self.results_dir / self._checkpoint(epoch, self.suffix)).resolve()
+            for epoch in range(self.args.initial_epoch, self.settings.num_epochs + 1)
+        }
+        if self.args.model and self.paths.to_host(self.args.model).resolve() in written:
+            raise UsageProblem(
+                f"this training would overwrite the weights it starts from, {self.args.model}",
+                where="ssd train",
+                hint="Give another results folder with -r.",
+            )
+
+    def _kept(self) -> set[Path]:
+        """Return what stays where it is when an earlier run is set aside: ``-m``, and the epochs that led to it."""
+        if not self.args.model:
+            return set()
+        start = self.paths.to_host(self.args.model).resolve()
+        kept = {start}
+        if start.parent == (self.results_dir / "weights").resolve():
+            past = range(1, self.args.initial_epoch)
+            kept |= {start.parent / self._checkpoint(e, s).name for e in past for s in (".tlt", ".hdf5")}
+        return kept
 
     def _start(self, fingerprint: dict[str, str]) -> tuple[RunRecord, Start]:
         """Begin afresh: random or given weights, an empty record, room in the results folder."""
@@ -208,6 +237,7 @@ class Training:
         set_aside(
             self.results_dir,
             (f"weights/{self.name}_epoch_*.tlt", f"weights/{self.name}_epoch_*.hdf5", "*.csv"),
+            keep=self._kept(),
         )
         (self.results_dir / "weights").mkdir(parents=True, exist_ok=True)
         return RunRecord(self.results_dir, fingerprint), start
@@ -295,7 +325,12 @@ class Training:
         )
         board = TensorBoard.open(self.settings.visualizer, self.results_dir, self.classes)
         total_steps = epochs * self.steps
-        for epoch in range(first_epoch, epochs + 1):
+        if (
+            record.history
+        ):  # a run that was killed beside its last epoch may owe its log, or nothing but its end
+            self._write_log(record)
+        last = first_epoch - 1 if self._stops_early(record, first_epoch - 1) else epochs
+        for epoch in range(first_epoch, last + 1):
             say(f"Epoch {epoch}/{epochs}" + (" (quick mode)" if self.quick else ""))
             model.train()
             if self.experiment.model.freeze_bn:
@@ -311,29 +346,34 @@ class Training:
                 on_step=board.step_logger(first_step),
             )
             row = {"epoch": float(epoch), "loss": result.loss, "lr": result.learning_rate}
+            checkpoint = record.checkpoint
             if epoch % self.settings.checkpoint_interval == 0 or epoch == epochs:
-                self._save(model, optimizer, record, epoch)
+                checkpoint = self._save(model, optimizer, epoch)
             if self.validation is not None and (
                 epoch % self.evaluation.validation_period == 0 or epoch == epochs
             ):
                 row |= self._validate(model, self.validation, objective)
             record.history.append(row)
+            stops = self._stops_early(record, epoch)
+            if stops and checkpoint == record.checkpoint:
+                checkpoint = self._save(model, optimizer, epoch)
+            # The record names a checkpoint only when it is complete on disk, and its epoch's row as well.
+            if checkpoint != record.checkpoint:
+                record.epoch, record.checkpoint = epoch, checkpoint
             record.write()
             self._log_epoch(record, result, epoch, board)
-            if self._stops_early(record, epoch):
-                if record.epoch != epoch:
-                    self._save(model, optimizer, record, epoch)
+            if stops:
                 break
         board.close(model)
         self.status.write("RUNNING", "Training loop complete.")
 
-    def _save(self, model: SSD, optimizer: torch.optim.Optimizer, record: RunRecord, epoch: int) -> None:
-        relative = Path("weights") / f"{self.name}_epoch_{epoch:03d}{self.suffix}"
+    def _save(self, model: SSD, optimizer: torch.optim.Optimizer, epoch: int) -> str:
+        """Write a checkpoint; return its path in the results folder."""
+        relative = self._checkpoint(epoch, self.suffix)
         path = self.results_dir / relative
         say(f"Epoch {epoch:05d}: saving model to {self.paths.to_container(path)}")
         weights.save(path, model, self.args.key, epoch=epoch, optimizer=optimizer.state_dict())
-        # The record names the checkpoint only when it is complete on disk; the epoch's row of metrics follows.
-        record.epoch, record.checkpoint = epoch, str(relative)
+        return str(relative)
 
     def _validate(self, model: SSD, data: ValidationData, objective: Objective) -> dict[str, float]:
         assert self.experiment.nms is not None
@@ -344,8 +384,8 @@ class Training:
         say(f"Validation loss: {loss}")
         return {**metrics_of(evaluation), "validation_loss": loss}
 
-    def _log_epoch(self, record: RunRecord, result: EpochResult, epoch: int, board: TensorBoard) -> None:
-        row = record.history[-1]
+    def _write_log(self, record: RunRecord) -> None:
+        """Write the CSV log from the record's history."""
         with_validation = self.validation is not None
         metric_names = (
             [f"AP_{name}" for name in self.classes] + ["mAP", "validation_loss"] if with_validation else []
@@ -355,6 +395,10 @@ class Training:
             record.history,
             ["loss", "lr", *metric_names],
         )
+
+    def _log_epoch(self, record: RunRecord, result: EpochResult, epoch: int, board: TensorBoard) -> None:
+        row = record.history[-1]
+        self._write_log(record)
         board.epoch(epoch, row)
         left = timedelta(seconds=round(result.seconds * (self.settings.num_epochs - epoch)))
         graphical = {"loss": str(row["loss"]), "learning_rate": str(row["lr"])}
@@ -395,8 +439,3 @@ def _rate_from(schedule: SoftStartAnnealing, first_step: int, total_steps: int) 
 
 def _hash(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _hash_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

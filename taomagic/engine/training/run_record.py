@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -99,13 +99,24 @@ def find_resumable(results_dir: Path, fingerprint: Mapping[str, str]) -> RunReco
     return record
 
 
-def set_aside(results_dir: Path, patterns: tuple[str, ...]) -> None:
+def set_aside(results_dir: Path, patterns: tuple[str, ...], *, keep: Collection[Path] = ()) -> None:
     """Make room for a new run without losing a finished one.
 
     Files of a finished (or unknown) run that match ``patterns`` move to ``previous_run/``, where they stay until the
-    new run has finished. What an unfinished run left is removed if a finished one already waits there.
+    new run has finished. What an unfinished run left is removed if a finished one already waits there. Killed in
+    between, the next call moves the rest.
+
+    Parameters
+    ----------
+    results_dir
+        On this machine.
+    patterns
+        Which files, relative to it.
+    keep
+        Resolved paths of files that stay where they are, because the new run needs them.
     """
-    files = sorted(path for pattern in patterns for path in results_dir.glob(pattern) if path.is_file())
+    found = (path for pattern in patterns for path in results_dir.glob(pattern) if path.is_file())
+    files = sorted(path for path in found if path.resolve() not in keep)
     if not files:
         return
     record = RunRecord.read(results_dir)
@@ -114,8 +125,6 @@ def set_aside(results_dir: Path, patterns: tuple[str, ...]) -> None:
         for path in files:
             path.unlink()
         return
-    if aside.exists():
-        shutil.rmtree(aside)
     for path in files:
         target = aside / path.relative_to(results_dir)
         target.parent.mkdir(parents=True, exist_ok=True)

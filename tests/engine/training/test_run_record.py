@@ -108,3 +108,20 @@ def test_the_csv_log_has_sorted_columns_and_nan_for_epochs_without_validation(tm
         "1,nan,2.5,0.1,nan",
         "2,0.5,1.0,0.2,0.5",
     ]
+
+
+def test_setting_aside_that_was_killed_half_way_goes_on_without_losing_what_had_moved(results):
+    record(results, "finished")
+    early = results / SET_ASIDE_NAME / "weights" / "ssd_epoch_001.tlt"
+    early.parent.mkdir(parents=True)
+    early.write_text("moved before the kill")
+    set_aside(results, PATTERNS)
+    assert early.read_text() == "moved before the kill"
+    assert (early.parent / "ssd_epoch_002.tlt").exists()
+
+
+def test_files_that_the_new_run_needs_stay_where_they_are(results):
+    run = record(results, "finished")
+    needed = (results / run.checkpoint).resolve()
+    set_aside(results, PATTERNS, keep={needed})
+    assert needed.exists()
