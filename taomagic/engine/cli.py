@@ -42,20 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"Stopped by {stopped}.")
         say("Execution status: FAIL")
         return stopped.exit_code
-    except MemoryError:
-        return _fail(args, paths, "the memory is full", hint="Lower batch_size_per_gpu, or the image size.")
     except OSError as error:
         return _fail(args, paths, *_explain_os_error(error))
-    except (
-        Exception
-    ) as error:  # an error of ours: the log keeps the traceback, the person gets one line first
-        traceback.print_exc(file=sys.stdout)
-        return _fail(
-            args,
-            paths,
-            f"unexpected {type(error).__name__}: {error}",
-            hint="This is a mistake in taomagic, not yours; please report it with the log.",
-        )
+    except Exception as error:
+        return _fail(args, paths, *_explain_exception(error))
     say("Execution status: PASS")
     return 0
 
@@ -68,6 +58,24 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
             hint=f"Tasks: {', '.join(SUBTASKS)}",
         )
     return parse_arguments(words[0], words[1:])
+
+
+def _explain_exception(error: Exception) -> tuple[str, str, str]:
+    """Return message, place and hint for what no one foresaw; the log keeps the traceback of a mistake of ours."""
+    name, text = type(error).__name__, str(error)
+    # PyTorch has an error of its own for a full GPU (known by name, torch may not be imported here), none for a CPU.
+    if isinstance(error, MemoryError) or name == "OutOfMemoryError" or "DefaultCPUAllocator" in text:
+        return (
+            " ".join(["the memory is full:", *text.splitlines()[:1]]).rstrip(": "),
+            "",
+            "Lower batch_size_per_gpu (batch_size in eval_config), or the image size.",
+        )
+    traceback.print_exception(error, file=sys.stdout)
+    return (
+        f"unexpected {name}: {text}",
+        "",
+        "This is a mistake in taomagic, not yours; please report it with the log.",
+    )
 
 
 def _explain_os_error(error: OSError) -> tuple[str, str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -12,6 +13,11 @@ import torch
 from torch import nn
 
 from taomagic.errors import UsageProblem
+
+logger = logging.getLogger(__name__)
+
+#: Compute capability of Ampere.
+_FIRST_WITH_BFLOAT16 = (8, 0)
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,7 @@ class Device:
     torch_device
         Where tensors live.
     amp
-        Whether the forward pass runs in half precision (CUDA only: without AVX-512 bf16 a CPU gets 50 × slower).
+        Whether the forward pass runs in bfloat16 (CUDA only: without AVX-512 bf16 a CPU gets 50 × slower).
     """
 
     torch_device: torch.device
@@ -38,8 +44,7 @@ class Device:
         """Return the context of a forward pass."""
         if not self.amp:
             return contextlib.nullcontext()
-        dtype = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-        return torch.autocast("cuda", dtype=dtype)
+        return torch.autocast("cuda", dtype=torch.bfloat16)
 
     def place(self, model: nn.Module) -> nn.Module:
         """Move a model here, in the memory layout that is fastest: channels last on both kinds of device."""
@@ -77,5 +82,12 @@ def choose_device(gpu_index: Sequence[int] | None = None, *, amp: bool = False) 
                 where="--gpu_index",
                 hint=f"Use a number from 0 to {torch.cuda.device_count() - 1}.",
             )
-        return Device(torch.device("cuda", index), amp=amp)
+        device = torch.device("cuda", index)
+        # bfloat16 has float32's range. float16 hasn't: its gradients vanish without a loss scale.
+        able = not amp or torch.cuda.get_device_capability(device) >= _FIRST_WITH_BFLOAT16
+        if not able:
+            logger.warning(
+                "--use_amp: this GPU is older than Ampere and has no bfloat16; training in float32."
+            )
+        return Device(device, amp=amp and able)
     return Device(torch.device("cpu"))

@@ -34,6 +34,9 @@ COLOURS = ((0, 0, 0), (255, 0, 0), (0, 0, 255), (255, 215, 0), (128, 0, 128))
 #: Size in pixels of the name plate in a box's corner.
 PLATE = (100, 10)
 
+#: Coordinates beyond this many pixels are drawn here: far outside every picture, and near enough for OpenCV.
+_FARTHEST = 30_000
+
 
 @dataclass(frozen=True)
 class Outputs:
@@ -106,6 +109,14 @@ def _outputs(args: argparse.Namespace, paths: PathMap) -> Outputs:
             where="ssd inference",
             hint="Give -r DIR (images_annotated/ and labels/ in it), or -o DIR for pictures and -l DIR for labels.",
         )
+    source = paths.to_host(args.image_dir)
+    folder = source if source.is_dir() else source.parent
+    if images is not None and images.resolve() == folder.resolve():
+        raise UsageProblem(
+            f"the annotated images would replace the originals in {paths.to_container(folder)}",
+            where="ssd inference",
+            hint="Give another folder with -o, or with -r.",
+        )
     return Outputs(images, labels)
 
 
@@ -139,7 +150,8 @@ def draw(image: Image, detections: Detections, classes: tuple[str, ...]) -> Imag
     """Return a copy [H, W, 3] uint8 RGB of the image with boxes, class names and confidences."""
     canvas: Image = image.copy()
     for box, score, label in zip(detections.boxes, detections.scores, detections.labels, strict=True):
-        x1, y1, x2, y2 = (round(float(v)) for v in box)
+        # An untrained network's boxes may be endless, or no numbers; OpenCV draws what fits into 16 bits.
+        x1, y1, x2, y2 = np.rint(np.clip(np.nan_to_num(box), -_FARTHEST, _FARTHEST)).astype(int).tolist()
         colour = COLOURS[int(label) % len(COLOURS)]
         cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, 1)
         cv2.rectangle(canvas, (x1, y1), (x1 + PLATE[0], y1 + PLATE[1]), colour, cv2.FILLED)

@@ -1,0 +1,39 @@
+"""What the engine says about failures that are nobody's mistake."""
+
+import types
+
+import pytest
+
+from taomagic.engine import cli
+
+
+class OutOfMemoryError(RuntimeError):
+    """Stands for torch's own, which needs a GPU to be raised."""
+
+
+@pytest.fixture(autouse=True)
+def untouched_signals(monkeypatch):
+    monkeypatch.setattr(cli, "install_handlers", lambda: None)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nMore of it."),
+        RuntimeError(
+            "[enforce fail] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+        ),
+        MemoryError(),
+    ],
+)
+def test_a_full_memory_is_told_with_a_hint_and_without_a_traceback(monkeypatch, capsys, tmp_path, error):
+    def run(_args, _paths):
+        raise error
+
+    monkeypatch.setattr(cli.importlib, "import_module", lambda _name: types.SimpleNamespace(run=run))
+    assert cli.main(["ssd", "train", "-e", "spec.txt", "-r", str(tmp_path)]) == 1
+    output = capsys.readouterr().out
+    assert "ERROR: the memory is full" in output
+    assert "HINT: Lower batch_size_per_gpu" in output
+    assert "Traceback" not in output
+    assert '"FAILURE"' in (tmp_path / "status.json").read_text()
