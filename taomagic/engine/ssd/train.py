@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,8 @@ from taomagic.engine.ssd.objective import Objective
 from taomagic.engine.ssd.predictor import TorchPredictor
 from taomagic.engine.status import StatusLog
 from taomagic.engine.storage.model_file import file_fingerprint
-from taomagic.engine.training.history import write_csv
+from taomagic.engine.training.checkpoints import Checkpoints
+from taomagic.engine.training.history import report_epoch, write_csv
 from taomagic.engine.training.loop import EpochResult, NotFiniteLoss, should_stop_early, train_epoch
 from taomagic.engine.training.optimizer import build_optimizer, restore_optimizer
 from taomagic.engine.training.quick_mode import QUICK_MODE_VARIABLE, shortened
@@ -121,7 +121,7 @@ class Training:
         self.classes = experiment.dataset.classes
         layers = str(experiment.model.nlayers) if experiment.model.arch in _ARCHS_WITH_LAYERS else ""
         self.name = f"ssd_{experiment.model.arch}{layers}"
-        self.suffix = ".tlt" if args.key else ".hdf5"
+        self.checkpoints = Checkpoints(results_dir, self.name, ".tlt" if args.key else ".hdf5")
         self.data = TrainingData(experiment, paths, experiment.random_seed)
         has_validation = bool(experiment.dataset.validation_data_sources)
         self.validation = ValidationData(experiment, paths) if has_validation else None
@@ -139,7 +139,10 @@ class Training:
 
     def run(self) -> None:
         """Train from the first epoch, or from where an interrupted run of the same command stopped."""
-        self._refuse_to_overwrite_start()
+        if self.args.model:
+            self.checkpoints.refuse_to_overwrite(
+                self.paths.to_host(self.args.model), self.args.initial_epoch, self.settings.num_epochs
+            )
         fingerprint = self.fingerprint()
         record = find_resumable(self.results_dir, fingerprint) if self.args.resume else None
         torch.manual_seed(self.experiment.random_seed)
@@ -177,7 +180,13 @@ class Training:
         """Return what decides the result: a resumed run must agree in all of it."""
         # The path of the spec and its comments don't matter, its values do.
         settings = {k: v for k, v in asdict(self.experiment).items() if k not in {"path", "text", "notes"}}
-        options = (self.args.initial_epoch, self.device.is_cuda, self.device.amp, self.steps, self.suffix)
+        options = (
+            self.args.initial_epoch,
+            self.device.is_cuda,
+            self.device.amp,
+            self.steps,
+            self.checkpoints.suffix,
+        )
         weights_file = self.paths.to_host(self.args.model) if self.args.model else None
         return {
             "spec": _hash(repr(settings)),
@@ -186,34 +195,6 @@ class Training:
             "validation data": self.validation.fingerprint() if self.validation is not None else "",
             "starting weights": file_fingerprint(weights_file) if weights_file is not None else "",
         }
-
-    def _checkpoint(self, epoch: int, suffix: str) -> Path:
-        """Return where the checkpoint of an epoch lies, relative to the results folder."""
-        return Path("weights") / f"{self.name}_epoch_{epoch:03d}{suffix}"
-
-    def _refuse_to_overwrite_start(self) -> None:
-        """Make sure that ``-m`` isn't a file that this training writes: killed after that, it couldn't be resumed."""
-        written = {
-            (self.results_dir / self._checkpoint(epoch, self.suffix)).resolve()
-            for epoch in range(self.args.initial_epoch, self.settings.num_epochs + 1)
-        }
-        if self.args.model and self.paths.to_host(self.args.model).resolve() in written:
-            raise UsageProblem(
-                f"this training would overwrite the weights it starts from, {self.args.model}",
-                where="ssd train",
-                hint="Give another results folder with -r.",
-            )
-
-    def _kept(self) -> set[Path]:
-        """Return what stays where it is when an earlier run is set aside: ``-m``, and the epochs that led to it."""
-        if not self.args.model:
-            return set()
-        start = self.paths.to_host(self.args.model).resolve()
-        kept = {start}
-        if start.parent == (self.results_dir / "weights").resolve():
-            past = range(1, self.args.initial_epoch)
-            kept |= {start.parent / self._checkpoint(e, s).name for e in past for s in (".tlt", ".hdf5")}
-        return kept
 
     def _start(self, fingerprint: dict[str, str]) -> tuple[RunRecord, Start]:
         """Begin afresh: random or given weights, an empty record, room in the results folder."""
@@ -234,11 +215,8 @@ class Training:
             )
             start = (model, None, 1)
         # Only now, when everything that can be wrong has been looked at, is an earlier run moved out of the way.
-        set_aside(
-            self.results_dir,
-            (f"weights/{self.name}_epoch_*.tlt", f"weights/{self.name}_epoch_*.hdf5", "*.csv"),
-            keep=self._kept(),
-        )
+        keep = self.checkpoints.leading_to(path, self.args.initial_epoch) if path is not None else ()
+        set_aside(self.results_dir, (*self.checkpoints.patterns, "*.csv"), keep=keep)
         (self.results_dir / "weights").mkdir(parents=True, exist_ok=True)
         return RunRecord(self.results_dir, fingerprint), start
 
@@ -369,7 +347,7 @@ class Training:
 
     def _save(self, model: SSD, optimizer: torch.optim.Optimizer, epoch: int) -> str:
         """Write a checkpoint; return its path in the results folder."""
-        relative = self._checkpoint(epoch, self.suffix)
+        relative = self.checkpoints.relative(epoch)
         path = self.results_dir / relative
         say(f"Epoch {epoch:05d}: saving model to {self.paths.to_container(path)}")
         weights.save(path, model, self.args.key, epoch=epoch, optimizer=optimizer.state_dict())
@@ -400,26 +378,7 @@ class Training:
         row = record.history[-1]
         self._write_log(record)
         board.epoch(epoch, row)
-        left = timedelta(seconds=round(result.seconds * (self.settings.num_epochs - epoch)))
-        graphical = {"loss": str(row["loss"]), "learning_rate": str(row["lr"])}
-        kpi = {}
-        if "mAP" in row:
-            graphical |= {
-                "validation_loss": str(row["validation_loss"]),
-                "mean average precision": str(row["mAP"]),
-            }
-            kpi = {"mean average precision": str(row["mAP"])}
-        payload = {
-            "epoch": epoch,
-            "max_epoch": self.settings.num_epochs,
-            "time_per_epoch": str(timedelta(seconds=result.seconds)),
-            "eta": str(left),
-        }
-        self.status.write(
-            "RUNNING", "Training loop in progress", payload=payload, graphical=graphical, kpi=kpi
-        )
-        if kpi:
-            self.status.write("RUNNING", "Evaluation metrics generated.", kpi=kpi)
+        report_epoch(self.status, row, epoch=epoch, epochs=self.settings.num_epochs, seconds=result.seconds)
 
     def _stops_early(self, record: RunRecord, epoch: int) -> bool:
         rule = self.settings.early_stopping

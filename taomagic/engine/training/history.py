@@ -1,12 +1,14 @@
-"""The CSV log of a training: one row an epoch, ``nan`` where an epoch was not evaluated."""
+"""The log of a training: a CSV file with a row an epoch (``nan`` where it was not evaluated), and ``status.json``."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 
+from taomagic.engine.status import StatusLog
 from taomagic.engine.storage.atomic import atomic_write
 
 
@@ -30,3 +32,35 @@ def write_csv(path: Path, history: Sequence[Mapping[str, float]], columns: Seque
         writer.writerow([int(row["epoch"]), *(row.get(name, "nan") for name in names[1:])])
     with atomic_write(path) as file:
         file.write(buffer.getvalue().encode())
+
+
+def report_epoch(
+    status: StatusLog, row: Mapping[str, float], *, epoch: int, epochs: int, seconds: float
+) -> None:
+    """Append an epoch's records to ``status.json``, with values as strings as TAO writes them.
+
+    Parameters
+    ----------
+    status
+        Where to.
+    row
+        ``loss``, ``lr``, and in an evaluated epoch ``mAP`` and ``validation_loss``.
+    epoch, epochs
+        This one (1-based) and the last one.
+    seconds
+        How long it took, without validation.
+    """
+    graphical = {"loss": str(row["loss"]), "learning_rate": str(row["lr"])}
+    kpi = {}
+    if "mAP" in row:
+        kpi = {"mean average precision": str(row["mAP"])}
+        graphical |= {"validation_loss": str(row["validation_loss"]), **kpi}
+    payload = {
+        "epoch": epoch,
+        "max_epoch": epochs,
+        "time_per_epoch": str(timedelta(seconds=seconds)),
+        "eta": str(timedelta(seconds=round(seconds * (epochs - epoch)))),
+    }
+    status.write("RUNNING", "Training loop in progress", payload=payload, graphical=graphical, kpi=kpi)
+    if kpi:
+        status.write("RUNNING", "Evaluation metrics generated.", kpi=kpi)
