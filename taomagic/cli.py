@@ -173,12 +173,10 @@ def _info(wanted: Command) -> int:
     return 0
 
 
-def _list(wanted: Command) -> int:
+def _list(_wanted: Command) -> int:
     from taomagic.launcher import control
     from taomagic.launcher.context import Context
 
-    if wanted.args:
-        raise UsageProblem("`tao list` takes no arguments.", hint="tao list")
     print(control.table(control.listed_jobs(Context.current(need_mounts=False))))
     return 0
 

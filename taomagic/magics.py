@@ -7,7 +7,6 @@ from __future__ import annotations
 import getpass
 import os
 import re
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -245,8 +244,13 @@ def take_options(line: str) -> tuple[Options, str]:
             f"There is no backend {found['backend']!r}.", hint=f"Backends: {', '.join(BACKENDS)}."
         )
     if line.lstrip().startswith("-") and not line.lstrip().startswith(("-h", "--help")):
+        # Without its value, which may be a key: --key=…, -k….
+        flag = line.split()[0].partition("=")[0]
+        flag = flag if flag.startswith("--") else flag[:2]
+        if flag in _FIELDS:
+            raise UsageProblem(f"{flag} needs a value.", hint=f"%tao {flag} VALUE ssd train …")
         raise UsageProblem(
-            f"{shlex.split(line)[0]} isn't an option of %tao.",
+            f"{flag} isn't an option of %tao.",
             hint="Before the task: -o NAME, --background, --raw, --backend NAME. TAO's own flags come behind it.",
         )
     return Options(**found), line

@@ -220,6 +220,10 @@ def split_words(text: str, names: Names | None = None) -> list[str]:
     return _Splitter(text, names).run()
 
 
+# The flag of the key, and what has been written of its value.
+_KEY_BEFORE = re.compile(r"(?:^|\s)(?:-k|--k(?:ey?)?(?=[=\s]))[=\s]*\S*$|key=\S*$", re.IGNORECASE)
+
+
 class _Splitter:
     def __init__(self, text: str, names: Names | None) -> None:
         self._text, self._names = text, names
@@ -263,7 +267,9 @@ class _Splitter:
     def _closing(self, mark: str) -> int:
         end = self._text.find(mark, self._at + 1)
         if end < 0:
-            start = self._text[self._at : self._at + 30].splitlines()[0]
+            # One word is shown, and none that could be (part of) a key.
+            secret = _KEY_BEFORE.search(self._text[: self._at])
+            start = f"{mark}…" if secret else self._text[self._at : self._at + 30].split()[0]
             raise UsageProblem(
                 f"A quote isn't closed: {start}",
                 hint="Close it, or write a backslash before a quote that means itself.",

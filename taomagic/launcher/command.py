@@ -202,6 +202,8 @@ def parse_command(  # noqa: PLR0911 - one for each kind of command
     if first == "help":
         return _help(rest, prog)
     if prog != "tao-deploy" and first in CONTROL_WORDS:
+        if first == "list" and rest:
+            raise UsageProblem("`tao list` takes no arguments.", hint="tao list")
         return Command(action=first, args=tuple(rest))
     group, task, rest = _task(first, rest, prog)
     if not task:

@@ -28,7 +28,7 @@ def resolve_dataset(spec: _Spec, purpose: Purpose, notes: list[str]) -> DatasetS
         validation_data_sources=_validation_sources(spec, purpose, notes),
         class_mapping=mapping,
         classes=tuple(sorted(set(mapping.values()))),
-        # Unset keeps all objects, as in NVIDIA's containers, where the field has no effect; an explicit false is honoured.
+        # Unset keeps all objects, as in NVIDIA's containers, where the field has no effect; false is honoured.
         include_difficult=config.include_difficult_in_training
         or not config.HasField("include_difficult_in_training"),
     )

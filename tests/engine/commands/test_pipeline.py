@@ -129,7 +129,8 @@ def test_inference_writes_pictures_and_labels_for_flags_of_both_generations(
         "5.x": ["-r", f"{ROOT}/out"],
     }[generation]
     outcome = project.run(
-        "ssd", "inference", "-i", f"{ROOT}/data/testing/image_2", "-e", project.spec(), "-m", model, "-k", KEY, "-t", "0.02", *flags
+        "ssd", "inference", "-i", f"{ROOT}/data/testing/image_2", "-e", project.spec(), "-m", model,
+        "-k", KEY, "-t", "0.02", *flags,
     )  # fmt: skip
     assert outcome.code == 0, outcome.output
     names = sorted(p.name for p in (project.folder / "data/testing/image_2").iterdir())
