@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -50,5 +51,11 @@ class StatusLog:
         for key, part in (("categorical", categorical), ("graphical", graphical), ("kpi", kpi)):
             if part:
                 record[key] = dict(part)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        line = json.dumps(record, ensure_ascii=False) + "\n"
+        with self._path.open("a+b") as file:
+            # A full disk or a kill may have cut the last record off; this one must not be joined to it.
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    line = "\n" + line
+            file.write(line.encode())

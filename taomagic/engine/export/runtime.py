@@ -79,6 +79,8 @@ class OnnxPredictor:
             ) from error
         self.input_shape: tuple[int, int, int] = (channels, height, width)
         self.metadata = values
+        batch = self._session.get_inputs()[0].shape[0]
+        self._fixed_batch: int | None = batch if isinstance(batch, int) else None
 
     def run(self, images: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
         """Return the model's own outputs.
@@ -86,14 +88,23 @@ class OnnxPredictor:
         Parameters
         ----------
         images
-            [N, C, H, W] float32, preprocessed.
+            [N, C, H, W] float32, preprocessed; any N, also where the model has a fixed batch size.
 
         Returns
         -------
         tuple of numpy.ndarray
             ``NMS`` [N, 1, top_k, 7] float32 and ``NMS_1`` [N, 1, 1, 1] int32.
         """
-        detections, counts = self._session.run([DETECTIONS, COUNTS], {INPUT: np.ascontiguousarray(images)})
+        count = len(images)
+        size = self._fixed_batch or count
+        if count % size:  # a model of a fixed batch size gets empty images beside the last ones
+            padding = np.zeros((size - count % size, *images.shape[1:]), dtype=np.float32)
+            images = np.concatenate([images, padding])
+        parts = [
+            self._session.run([DETECTIONS, COUNTS], {INPUT: np.ascontiguousarray(images[i : i + size])})
+            for i in range(0, len(images), size)
+        ]
+        detections, counts = (np.concatenate(outputs)[:count] for outputs in zip(*parts, strict=True))
         return detections, counts
 
     def predict(self, images: Tensor | npt.NDArray[np.float32]) -> list[Detections]:

@@ -122,6 +122,16 @@ def test_a_fixed_batch_size_is_part_of_the_model(tmp_path):
     assert dynamic.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"
 
 
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_model_of_a_fixed_batch_size_takes_any_number_of_images(tmp_path, count):
+    case = Case(network(trained=True), experiment(NMSSettings(0.05, 0.5, 50, 0)))
+    images = torch.randn(count, 3, 96, 128) * 60
+    found = predictor(tmp_path, case, batch_size=2).predict(images)
+    assert len(found) == count
+    for one, wanted in zip(found, expected(case, images), strict=True):
+        assert_same(one, wanted)
+
+
 def test_the_model_says_what_it_needs_and_what_it_is(tmp_path):
     case = Case(network(1, ("汽车", "person")), experiment(NMSSettings(0.01, 0.5, 10, 0)))
     runtime = predictor(tmp_path, case)
