@@ -130,3 +130,20 @@ def test_empty_cell_is_an_error(body: str) -> None:
 def test_argument_before_any_task_is_an_error() -> None:
     with pytest.raises(UsageProblem, match="Line 2"):
         split_cell("", "  -e a\nssd train")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'ssd train -k "secret1 -e x',
+        'ssd train --key="secret1',
+        'ssd train --key secret1"x',
+        "ssd train -k'secret1",
+        'ssd train -e "a -k secret1',
+        'train encryption_key="secret1',
+    ],
+)
+def test_unclosed_quote_does_not_tell_the_key(text: str) -> None:
+    with pytest.raises(UsageProblem, match="quote isn't closed") as caught:
+        split_words(text, NAMES)
+    assert "secret1" not in str(caught.value)

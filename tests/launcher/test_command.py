@@ -116,3 +116,8 @@ def test_empty_argument_is_an_error_that_names_the_flag() -> None:
     with pytest.raises(UsageProblem, match="value of -e is empty"):
         reject_empty(Command("run", "model", "ssd", "train", ("-e", "", "-r", "x")))
     reject_empty(Command("run", "model", "ssd", "train", ("-e", "x", "-k", "")))
+
+
+def test_list_takes_no_arguments() -> None:
+    with pytest.raises(UsageProblem, match="takes no arguments"):
+        parse_command(["list", "ssd", "train"])

@@ -183,3 +183,18 @@ def test_every_error_is_drawn_without_a_traceback(
     out = capsys.readouterr().out
     assert "Traceback" not in out
     assert out.count("Hint: ") == 5
+
+
+@pytest.mark.parametrize(
+    "line", ["--key=secret1 ssd train", "-ksecret1 ssd train", '--key "secret1 ssd train']
+)
+def test_a_refused_option_does_not_tell_the_key(line: str) -> None:
+    with pytest.raises(UsageProblem, match="isn't an option") as caught:
+        take_options(line)
+    assert "secret1" not in str(caught.value)
+
+
+@pytest.mark.parametrize("line", ["-o", "--out", "--backend --raw ssd train"])
+def test_an_option_without_its_value_is_told_so(line: str) -> None:
+    with pytest.raises(UsageProblem, match="needs a value"):
+        take_options(line)
