@@ -41,7 +41,8 @@ def listed_jobs(context: Context) -> list[Job]:
     for job in all_jobs(context):
         if not job.state.finished:
             running.append(job)
-        elif job.project.resolve() == here and len(finished) < RECENT:
+        # Where the record lies, not what it says: a project may have been moved since.
+        elif job.directory.resolve().parents[2] == here and len(finished) < RECENT:
             finished.append(job)
     return running + finished
 

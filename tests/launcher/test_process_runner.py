@@ -162,6 +162,16 @@ def test_many_jobs_run_at_once_each_with_its_own_log(start: Start, context: Cont
         assert job.tail(200)[-2] == f"line {19 + number}"
 
 
+def test_a_moved_project_still_lists_its_finished_jobs(
+    start: Start, project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    job = start("count:2:0.01")
+    job.wait(30)
+    moved = project.rename(tmp_path_factory.mktemp("elsewhere") / "moved")
+    there = Context.current(cwd=moved, environ={"HOME": str(moved)}, need_mounts=False)
+    assert [each.id for each in control.listed_jobs(there)] == [job.id]
+
+
 def test_key_is_in_no_file_and_no_command_line(start: Start, project: Path) -> None:
     key = "s3cret-Schlüssel"
     job = start("key", key=key)
