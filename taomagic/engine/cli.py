@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import logging
 import sys
 import traceback
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from taomagic.engine.status import StatusLog
 from taomagic.errors import TaoError, UsageProblem
 from taomagic.project.paths import PathMap
 from taomagic.spec.arguments import SUBTASKS, parse_arguments
+
+logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         open_console(
             paths.to_host(args.log_file) if args.log_file else None, verbose=getattr(args, "verbose", False)
         )
+        _tell_unused(args)
         # Imported here: `--help` and a misspelt flag must not wait for torch.
         module = importlib.import_module(f"taomagic.engine.{args.task}.{args.subtask}")
         module.run(args, paths)
@@ -48,6 +52,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(args, paths, *_explain_exception(error))
     say("Execution status: PASS")
     return 0
+
+
+#: Flags that NVIDIA's commands take and that have nothing to act on here: name in the parsed arguments -> why.
+_UNUSED = {
+    "mpirun_arg": "there is one process, and no MPI",
+    "multi_node": "there is one process, on one machine",
+    "launch_cuda_blocking": "set CUDA_LAUNCH_BLOCKING=1 for that",
+    "validation_fold": "it has no effect in NVIDIA's converter either; val_split decides",
+    "cal_data_file": "it belongs to int8",
+    "cal_image_dir": "it belongs to int8",
+    "cal_cache_file": "it belongs to int8",
+    "strict_type_constraints": "it belongs to engines",
+    "force_ptq": "it belongs to int8",
+}
+
+
+def _tell_unused(args: argparse.Namespace) -> None:
+    """Say which of the flags given do nothing, so that nobody waits for their effect."""
+    for name, reason in _UNUSED.items():
+        if getattr(args, name, None) not in {None, "", False}:
+            logger.warning("--%s is not used: %s.", name, reason)
+    if args.num_processes not in {-1, args.gpus}:
+        logger.warning("--num_processes %d is not used: there is one process.", args.num_processes)
 
 
 def _parse(words: Sequence[str]) -> argparse.Namespace:

@@ -356,3 +356,13 @@ def test_a_model_file_says_everything_that_is_needed_to_rebuild_the_network(proj
     assert file.epoch == 2
     assert file.optimizer is not None
     assert model.architecture.classes == ("car", "cyclist", "pedestrian")
+
+
+def test_a_flag_without_effect_says_so(project: Project):
+    outcome = project.run(
+        "ssd", "-np", "3", "dataset_convert", "-d", f"{ROOT}/specs/convert.txt",
+        "-o", f"{ROOT}/data/ssd/again/train", "-f", "1",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.output
+    assert "--validation_fold is not used: " in outcome.output
+    assert "--num_processes 3 is not used: " in outcome.output
