@@ -166,7 +166,8 @@ _EXCEPTION = re.compile(
 )
 _WORDS = (
     "Epoch ", "Saved: ", "Validation loss", " AP ", " mAP ", "Mean average", "Pruning ratio", "Execution status",
-    "ERROR:", "HINT:", "WARNING:", "Resuming ", "Estimated ", "Error", "Exception", "KeyboardInterrupt", "SystemExit",
+    "ERROR:", "HINT:", "WARNING:", "Resuming ", "Estimated ", "Parameters: ", "Model file: ",
+    "inference time: ", "Error", "Exception", "KeyboardInterrupt", "SystemExit",
 )  # fmt: skip
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?(h|min|ms|m|s|us)(?![a-zA-Z/])")
 _UNITS = {"h": 3600.0, "min": 60.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6}

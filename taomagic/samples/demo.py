@@ -46,7 +46,7 @@ def run(net: str, directory: Path) -> int:
             return super().process_message(msg, cell, cell_index)
 
         def _tell(self, text: str) -> None:
-            lines = [line for line in text.splitlines() if line.strip() and not line.startswith("<Figure")]
+            lines = [line for line in text.splitlines() if line.strip() and not line.startswith("<Picture")]
             for line in lines:
                 if line not in self._shown:
                     print(f"      {line}", flush=True)

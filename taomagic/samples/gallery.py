@@ -5,6 +5,7 @@ Each function returns something that a notebook draws by itself; nothing here ru
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -15,6 +16,33 @@ from taomagic.errors import DataProblem
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+class Picture:
+    """A drawing that a notebook shows by itself, whether or not `%matplotlib inline` has been called.
+
+    Parameters
+    ----------
+    figure
+        What to show.
+    """
+
+    def __init__(self, figure: Figure) -> None:
+        self.figure = figure
+
+    def __repr__(self) -> str:
+        width, height = self.figure.get_size_inches()
+        return f"<Picture {width:g} × {height:.3g} inches>"
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.figure.savefig(buffer, format="png", dpi=80)
+        return buffer.getvalue()
+
+    def save(self, path: str | Path) -> None:
+        """Write it to a file of the kind that the name says (``.png``, ``.svg``, ``.pdf``)."""
+        self.figure.savefig(path, dpi=150)
+
 
 #: Colours that also differ in brightness, so that a grey print or a colour-blind reader can tell them apart.
 CLASS_COLOURS = {"car": "#1f77ff", "pedestrian": "#ffb000", "cyclist": "#dc267f"}
@@ -63,7 +91,7 @@ def find_images(folder: str | Path) -> list[Path]:
 
 def show_boxes(
     images: str | Path, labels: Mapping[str, str | Path], *, count: int = 6, columns: int = 2
-) -> Figure:
+) -> Picture:
     """Draw the same images once for each set of labels.
 
     Parameters
@@ -99,7 +127,7 @@ def show_boxes(
         axis.imshow(mpl_image.imread(path), cmap="gray")
         axis.set_title(f"{title}: {path.name}", fontsize=9)
         _draw_boxes(axis, read_boxes(Path(folder) / f"{path.stem}.txt"))
-    return figure
+    return Picture(figure)
 
 
 def _draw_boxes(axis: Any, boxes: Sequence[Box]) -> None:
@@ -116,7 +144,7 @@ def _draw_boxes(axis: Any, boxes: Sequence[Box]) -> None:
         )  # fmt: skip
 
 
-def plot_training(runs: Mapping[str, Any]) -> Figure:
+def plot_training(runs: Mapping[str, Any]) -> Picture:
     """Draw loss and average precision over the epochs.
 
     Parameters
@@ -143,7 +171,7 @@ def plot_training(runs: Mapping[str, Any]) -> Figure:
     for axis in (loss_axis, score_axis):
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
-    return figure
+    return Picture(figure)
 
 
 #: Columns of the closing table: heading, metric of an ``evaluate`` result, format.

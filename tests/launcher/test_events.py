@@ -77,6 +77,9 @@ def meanings(text: str) -> list[Any]:
             "2026-11-21 09:00:00,123 [TAO Toolkit] [INFO] a.b 4: Pruning ratio (pruned model / original model): 0.33\n",
             [Metric("pruning_ratio", 0.33)],
         ),
+        ("Parameters: 458,512\n", [Metric("parameters", 458512.0)]),
+        ("Model file: 1.94 MB\n", [Metric("model_mb", 1.94)]),
+        ("Median inference time: 3.1 ms per image (batch size 1)\n", [Metric("ms_per_image", 3.1)]),
         ("Mean average_precision (in %): 40.5\n", [Metric("mAP", pytest.approx(0.405))]),
         (
             "Epoch 3/120: loss: 0.5 learning rate: 1e-5 Time taken: 0:00:12.5 ETA: 0:10:00\n",

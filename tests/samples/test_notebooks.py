@@ -45,7 +45,8 @@ def test_training_curves_have_a_line_for_loss_and_one_for_map():
     run = SimpleNamespace(
         history=[{"epoch": 1, "loss": 3.0}, {"epoch": 2, "loss": 2.0, "mAP": 0.4, "validation_loss": 2.5}]
     )
-    figure = gallery.plot_training({"first": run})
-    loss_axis, score_axis = figure.axes
+    picture = gallery.plot_training({"first": run})
+    assert picture._repr_png_().startswith(b"\x89PNG")
+    loss_axis, score_axis = picture.figure.axes
     assert [line.get_label() for line in loss_axis.lines] == ["first: loss", "first: validation loss"]
     assert list(score_axis.lines[0].get_ydata()) == [0.4]
