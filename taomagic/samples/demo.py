@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -9,6 +10,31 @@ from typing import Any
 
 from taomagic.errors import TaoError
 from taomagic.samples.files import copy_notebook
+
+
+class _StatusLine:
+    """The line that tells how a running command stands: redrawn in a terminal, repeated now and then elsewhere."""
+
+    INTERVAL_S = 10.0
+
+    def __init__(self) -> None:
+        self._terminal = sys.stdout.isatty()
+        self._width = shutil.get_terminal_size().columns - 1
+        self._last = 0.0
+        self._drawn = False
+
+    def show(self, text: str) -> None:
+        if self._terminal:
+            print("\r" + f"      {text}"[: self._width].ljust(self._width), end="", flush=True)
+            self._drawn = True
+        elif time.monotonic() - self._last >= self.INTERVAL_S:
+            self._last = time.monotonic()
+            print(f"      {text}", flush=True)
+
+    def clear(self) -> None:
+        if self._drawn:
+            print("\r" + " " * self._width + "\r", end="")
+            self._drawn = False
 
 
 def run(net: str, directory: Path) -> int:
@@ -48,10 +74,14 @@ def run(net: str, directory: Path) -> int:
         def _tell(self, text: str) -> None:
             lines = [line for line in text.splitlines() if line.strip() and not line.startswith("<Picture")]
             for line in lines:
-                if line not in self._shown:
+                if line.startswith("▶"):
+                    status.show(line)
+                elif line not in self._shown:
+                    status.clear()
                     print(f"      {line}", flush=True)
             self._shown = lines if len(lines) > 1 else [*self._shown[-200:], *lines]
 
+    status = _StatusLine()
     folder = directory.resolve() / net
     copy_notebook(net, folder)
     path = folder / f"{net}.ipynb"
@@ -64,6 +94,7 @@ def run(net: str, directory: Path) -> int:
             return
         first = next((line for line in cell.source.splitlines() if line.strip()), "")
         elapsed = time.monotonic() - start
+        status.clear()
         number = code_cells.index(cell_index) + 1
         clock = f"{int(elapsed // 60)}:{elapsed % 60:04.1f}"
         print(f"[{number:2d}/{len(code_cells)}] {clock}  {first}", flush=True)

@@ -50,3 +50,12 @@ def test_training_curves_have_a_line_for_loss_and_one_for_map():
     loss_axis, score_axis = picture.figure.axes
     assert [line.get_label() for line in loss_axis.lines] == ["first: loss", "first: validation loss"]
     assert list(score_axis.lines[0].get_ydata()) == [0.4]
+
+
+def test_the_demo_repeats_its_status_line_only_now_and_then_where_nothing_can_be_redrawn(capsys):
+    from taomagic.samples.demo import _StatusLine
+
+    status = _StatusLine()
+    for step in range(50):
+        status.show(f"▶ step {step}")
+    assert capsys.readouterr().out == "      ▶ step 0\n"
