@@ -169,6 +169,7 @@ def plot_training(runs: Mapping[str, Any]) -> Picture:
         xlabel="epoch", ylabel="mAP", ylim=(0, 1), title="Mean average precision: higher is better"
     )
     for axis in (loss_axis, score_axis):
+        axis.xaxis.get_major_locator().set_params(integer=True)  # there is no epoch 2.5
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     return Picture(figure)
