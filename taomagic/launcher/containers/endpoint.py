@@ -108,7 +108,7 @@ class Endpoint:
         return context.wrap_socket(connection, server_hostname=host)
 
     def _over_ssh(self, timeout: float | None) -> socket.socket:
-        """Return a socket whose other end is ``docker system dial-stdio`` on the remote machine, as `docker` does it."""
+        """Return a socket whose other end is ``docker system dial-stdio`` on the remote machine, like `docker`."""
         import subprocess
 
         address, _, path = self._rest.partition("/")
@@ -118,15 +118,13 @@ class Endpoint:
         argv += ["-l", user] if at else []
         argv += ["-p", str(port)] if port else []
         remote = ["docker", *(["--host", f"unix:///{path}"] if path else []), "system", "dial-stdio"]
+        command = [*argv, "--", name, *remote]
         ours, theirs = socket.socketpair()
         try:
             # Nobody waits for ssh: it ends when our end of the pair is closed. start_new_session keeps Ctrl-C from it.
+            end = theirs.fileno()
             subprocess.Popen(
-                [*argv, "--", name, *remote],
-                stdin=theirs,
-                stdout=theirs,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
+                command, stdin=end, stdout=end, stderr=subprocess.DEVNULL, start_new_session=True
             )
         except OSError:
             ours.close()
