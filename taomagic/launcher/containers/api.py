@@ -278,23 +278,33 @@ def encode_query(query: Mapping[str, object]) -> str:
     return "&".join(words)
 
 
-def frames(blocks: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Split the output of a container without TTY into its writes.
+class FrameReader:
+    """Splits the output of a container without TTY into its writes, block by block.
 
-    Yields
-    ------
-    tuple of int and bytes
-        1 for stdout, 2 for stderr; what was written. A frame has a header of 8 bytes: stream, three zeros, and the
-        length in network order (Engine API, "Attach to a container").
+    A write comes as a frame with a header of 8 bytes: stream (1 stdout, 2 stderr), three zeros, and the length in
+    network order (Engine API, "Attach to a container").
     """
-    held = b""
-    for block in blocks:
-        data = held + block if held else block
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def feed(self, block: bytes) -> list[tuple[int, bytes]]:
+        """Return the writes that are whole now: their stream and what was written."""
+        data = self._held + block if self._held else block
+        found = []
         start, end = 0, len(data)
         while end - start >= 8:
-            length = int.from_bytes(data[start + 4 : start + 8], "big")
-            if end - start - 8 < length:
+            after = start + 8 + int.from_bytes(data[start + 4 : start + 8], "big")
+            if after > end:
                 break
-            yield data[start], data[start + 8 : start + 8 + length]
-            start += 8 + length
-        held = data[start:]
+            found.append((data[start], data[start + 8 : after]))
+            start = after
+        self._held = data[start:]
+        return found
+
+
+def frames(blocks: Iterator[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Yield the writes in the output of a container without TTY: stream and bytes; see :class:`FrameReader`."""
+    reader = FrameReader()
+    for block in blocks:
+        yield from reader.feed(block)
