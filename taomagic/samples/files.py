@@ -88,6 +88,25 @@ def copy_notebook(net: str, directory: str | os.PathLike[str]) -> CopyReport:
     return _copy(files, Path(directory).expanduser())
 
 
+def notebook_nets() -> tuple[str, ...]:
+    """Return the networks that there is a sample notebook for, in alphabetical order."""
+    found = _shipped("notebooks").glob("*/*.ipynb")
+    return tuple(sorted(path.stem for path in found if path.stem == path.parent.name))
+
+
+def read_notebook(net: str) -> str:
+    """Return the sample notebook of a network as the text of its ``.ipynb`` file.
+
+    Raises
+    ------
+    UsageProblem
+        There is no such notebook.
+    """
+    if net not in notebook_nets():
+        raise UsageProblem(f"there is no sample notebook for {net!r}", hint=_choices("notebooks"))
+    return (_shipped("notebooks") / net / f"{net}.ipynb").read_text(encoding="utf-8")
+
+
 def _shipped(kind: Literal["specs", "notebooks"]) -> Path:
     """Return the folder of shipped files: inside the installed package, or beside it in a source checkout."""
     inside = _PACKAGE / kind

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from taomagic.errors import UsageProblem
-from taomagic.samples import copy_notebook, copy_specs, files
+from taomagic.samples import copy_notebook, copy_specs, files, notebook_nets, read_notebook
 
 
 @pytest.fixture
@@ -48,6 +48,14 @@ def test_a_changed_file_is_kept_and_reported(shipped: Path, tmp_path: Path) -> N
 
 def test_the_notebook_is_copied(shipped: Path, tmp_path: Path) -> None:
     assert copy_notebook("ssd", tmp_path / "nb").created == (tmp_path / "nb/ssd.ipynb",)
+
+
+def test_the_shipped_notebooks_are_listed_and_read(shipped: Path) -> None:
+    (shipped / "notebooks/ssd/notes.ipynb").write_text("not a network's")
+    assert notebook_nets() == ("ssd",)
+    assert read_notebook("ssd") == "{}"
+    with pytest.raises(UsageProblem, match="yolo"):
+        read_notebook("yolo")
 
 
 def test_a_source_checkout_uses_the_folders_beside_the_package(
