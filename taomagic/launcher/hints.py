@@ -7,6 +7,11 @@ import re
 _MEMORY = "The machine ran out of memory. Lower batch_size_per_gpu in the spec, or close other programs."
 _SHARED = "Shared memory or the disk ran out while in use. Free some space, or lower n_workers in the spec."
 _CRASH = "The program crashed. If it does again: pip install --force-reinstall 'taomagic[engine]'"
+#: What to do where the engine can't hand GPUs to containers.
+GPU_RUNTIME = (
+    "Install NVIDIA's driver and the NVIDIA Container Toolkit, then: sudo nvidia-ctk runtime configure --runtime=docker "
+    "&& sudo systemctl restart docker. Without a GPU, the embedded engine runs the command: --backend process."
+)
 _BY_EXIT_CODE = {
     -9: _MEMORY,
     137: _MEMORY,

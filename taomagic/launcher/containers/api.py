@@ -30,11 +30,20 @@ class EngineProblem(Exception):
         In the engine's words.
     status
         The HTTP status; 0 where there was no answer.
+    url
+        The engine's address, where there was no answer.
+    cause
+        Why there was none.
     """
 
-    def __init__(self, message: str, status: int = 0) -> None:
+    def __init__(
+        self, message: str, status: int = 0, *, url: str = "", cause: Exception | None = None
+    ) -> None:
         super().__init__(message)
+        self.message = message
         self.status = status
+        self.url = url
+        self.cause = cause
 
     @property
     def unreachable(self) -> bool:
@@ -54,7 +63,7 @@ class Engine:
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
 
-    def get(self, path: str, *, timeout: float = TIMEOUT_S, **query: object) -> Any:
+    def get(self, path: str, /, *, timeout: float = TIMEOUT_S, **query: object) -> Any:
         """Return what the engine says about something.
 
         Raises
@@ -67,6 +76,7 @@ class Engine:
     def post(
         self,
         path: str,
+        /,
         body: object = None,
         *,
         headers: Mapping[str, str] | None = None,
@@ -77,11 +87,13 @@ class Engine:
         data = b"" if body is None else json.dumps(body).encode()
         return self._ask("POST", path, query, data, "application/json", headers or {}, timeout)
 
-    def put(self, path: str, data: bytes, *, content_type: str = "application/x-tar", **query: object) -> Any:
+    def put(
+        self, path: str, data: bytes, /, *, content_type: str = "application/x-tar", **query: object
+    ) -> Any:
         """Send bytes. Raises as :meth:`get` does."""
         return self._ask("PUT", path, query, data, content_type)
 
-    def delete(self, path: str, **query: object) -> Any:
+    def delete(self, path: str, /, **query: object) -> Any:
         """Delete something. Raises as :meth:`get` does."""
         return self._ask("DELETE", path, query)
 
@@ -89,6 +101,7 @@ class Engine:
         self,
         method: str,
         path: str,
+        /,
         body: object = None,
         *,
         headers: Mapping[str, str] | None = None,
@@ -146,17 +159,18 @@ class Engine:
         lines += [f"Content-Length: {len(data)}"] if data or method in {"POST", "PUT"} else []
         lines += [f"Content-Type: {content_type}"] if data else []
         lines += [f"{name}: {value}" for name, value in headers.items()]
+        url = self.endpoint.url
         try:
             connection = self.endpoint.connect()
         except (OSError, BadEndpoint) as error:
-            raise EngineProblem(str(error)) from None
+            raise EngineProblem(_reason(error), url=url, cause=error) from None
         try:
             connection.settimeout(timeout)
             connection.sendall("\r\n".join([*lines, "", ""]).encode("latin-1") + data)
-            return _checked(_Answer(connection))
+            return _checked(_Answer(connection, url))
         except OSError as error:
             connection.close()
-            raise EngineProblem(str(error) or "the connection broke off") from None
+            raise EngineProblem(_reason(error), url=url, cause=error) from None
         except BaseException:
             connection.close()
             raise
@@ -165,13 +179,14 @@ class Engine:
 class _Answer:
     """One answer: its status, and its body block by block."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, url: str) -> None:
         self._connection = connection
+        self._url = url
         head, _, self._rest = self._head()
         first, *lines = head.decode("latin-1").split("\r\n")
         words = first.split(" ", 2)
         if not words[0].startswith("HTTP/") or len(words) < 2 or not words[1].isdigit():
-            raise EngineProblem("what answers there doesn't speak HTTP")
+            raise EngineProblem("what answers there doesn't speak HTTP", url=self._url)
         self.status = int(words[1])
         self.headers = {
             name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)
@@ -182,10 +197,10 @@ class _Answer:
         while b"\r\n\r\n" not in head:
             data = self._connection.recv(_BLOCK)
             if not data:
-                raise EngineProblem("the connection broke off before the answer")
+                raise EngineProblem("the connection broke off before the answer", url=self._url)
             head += data
             if len(head) > _LONGEST_HEAD:
-                raise EngineProblem("what answers there doesn't speak HTTP")
+                raise EngineProblem("what answers there doesn't speak HTTP", url=self._url)
         return head.partition(b"\r\n\r\n")
 
     def close(self) -> None:
@@ -207,7 +222,7 @@ class _Answer:
             if not data:
                 if left is None:
                     return
-                raise EngineProblem("the connection broke off in the middle of the answer")
+                raise EngineProblem("the connection broke off in the middle of the answer", url=self._url)
             if left is not None:
                 data = data[:left]
                 left -= len(data)
@@ -237,14 +252,20 @@ class _Answer:
     def _more(self) -> bytes:
         data = self._receive()
         if not data:
-            raise EngineProblem("the connection broke off in the middle of the answer")
+            raise EngineProblem("the connection broke off in the middle of the answer", url=self._url)
         return data
 
     def _receive(self) -> bytes:
         try:
             return self._connection.recv(_BLOCK)
         except OSError as error:
-            raise EngineProblem(str(error) or "the connection broke off") from None
+            raise EngineProblem(_reason(error), url=self._url, cause=error) from None
+
+
+def _reason(error: Exception) -> str:
+    """Return an error in words, without its number."""
+    words = error.strerror if isinstance(error, OSError) else ""
+    return words or str(error) or "the connection broke off"
 
 
 def _checked(answer: _Answer) -> _Answer:
