@@ -25,7 +25,7 @@ def is_supervisor(pid: int, directory: Path) -> bool:
     words = _command_line(pid)
     return (
         words is not None
-        and any(word.endswith("supervisor.py") for word in words)
+        and any("import main; sys.exit(main())" in word for word in words)
         and str(directory) in words
     )
 
@@ -40,13 +40,13 @@ def send(wish: Wish, process: Mapping[str, Any], directory: Path, engine_argv: l
     engine_argv
         The engine's command line: it is signalled itself where its supervisor is gone.
     """
-    supervisor, engine = int(process["supervisor"]), int(process["engine"])
+    supervisor, engine = int(process["supervisor"]), process.get("engine")
     if is_supervisor(supervisor, directory):
         with contextlib.suppress(ProcessLookupError):
             os.kill(supervisor, _TO_SUPERVISOR[wish])
-    elif _command_line(engine) == engine_argv:
+    elif engine is not None and _command_line(int(engine)) == engine_argv:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(engine, _TO_ENGINE[wish])
+            os.killpg(int(engine), _TO_ENGINE[wish])
 
 
 def _command_line(pid: int) -> list[str] | None:

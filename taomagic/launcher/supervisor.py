@@ -1,8 +1,8 @@
 """The process that owns a running engine: its log, its signals, its exit code. Started by ``runners/process.py``.
 
-``python -I -S supervisor.py JOB_DIRECTORY`` forks away from whoever started it, so that no kernel, shell or notebook
-server takes it along when it goes, and runs the command of the job's record. Only the standard library is used, and
-nothing of taomagic is imported: it must start in milliseconds and stay small for as long as the training lasts.
+It forks away from whoever started it, so that no kernel, shell or notebook server takes it along when it goes, and runs
+the command of the job's record. See :mod:`taomagic.launcher.detached` for what it shares with the one that watches over
+a container.
 
 ::
 
@@ -16,7 +16,6 @@ SIGTERM or SIGINT asks the engine to stop; the second one, or SIGUSR1, kills its
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import select
@@ -26,77 +25,11 @@ import time
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT, Popen
 from types import FrameType
-from typing import Any
+
+from taomagic.launcher.detached import Log, detach, write_json
 
 #: Seconds after the engine's end during which output of its children is still waited for.
 DRAIN_S = 1.0
-#: Seconds for which a full disk is waited for before the result is given up.
-FULL_DISK_S = 600.0
-#: A key shorter than this isn't searched for in the output: it would hit ordinary words.
-SHORTEST_KEY = 6
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-_MASK = b"********"
-
-
-class Log:
-    """The log file. A full disk costs lines, never the training; what was lost is said as soon as there is room.
-
-    Parameters
-    ----------
-    path
-        The file, appended to.
-    key
-        The model key; it is replaced by stars wherever the command prints it.
-    """
-
-    def __init__(self, path: Path, key: bytes) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        self._key = key if len(key) >= SHORTEST_KEY else b""
-        self._held = b""  # the end of what came, as long as it may be the beginning of the key
-        self._lost = 0
-        #: The last few kilobytes, to find the execution status in.
-        self.end = b""
-        #: Bytes lost in all.
-        self.lost = 0
-
-    def write(self, data: bytes) -> None:
-        """Append output."""
-        data = self._held + data
-        self._held = b""
-        if self._key:
-            data = data.replace(self._key, _MASK)
-            for length in range(min(len(self._key) - 1, len(data)), 0, -1):
-                if data.endswith(self._key[:length]):
-                    self._held, data = data[-length:], data[:-length]
-                    break
-        self._append(data)
-
-    def flush(self) -> None:
-        """Append what was held back."""
-        held, self._held = self._held, b""
-        self._append(held)
-
-    def _append(self, data: bytes) -> None:
-        if not data:
-            return
-        self.end = (self.end + data)[-8192:]
-        if self._lost:
-            data = b"\n[taomagic] %d bytes of output were lost: the disk was full.\n" % self._lost + data
-        try:
-            while data:
-                data = data[os.write(self._file, data) :]
-            self._lost = 0
-        except OSError as error:
-            if error.errno not in {*_FULL, errno.EIO}:
-                raise
-            self._lost += len(data)
-            self.lost += len(data)
-
-    def status(self) -> str | None:
-        """Return what the last ``Execution status:`` line said."""
-        line = self.end.rpartition(b"Execution status: ")[2] if b"Execution status: " in self.end else b""
-        word = line[:4].decode("ascii", "replace")
-        return word if word in {"PASS", "FAIL"} else None
 
 
 class Engine:
@@ -165,25 +98,6 @@ class Engine:
         return self.process.wait()
 
 
-def write_json(path: Path, content: dict[str, Any], reserve: Path | None = None) -> None:
-    """Write a file in one step. On a full disk give up the reserve, then wait for room; without one, raise at once."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    deadline = time.monotonic() + FULL_DISK_S
-    while True:
-        try:
-            temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
-            temporary.replace(path)
-        except OSError as error:
-            if reserve is None or error.errno not in _FULL or time.monotonic() > deadline:
-                raise
-            if reserve.exists():
-                reserve.unlink()
-            else:
-                time.sleep(1.0)
-        else:
-            return
-
-
 def run(directory: Path, ready: int) -> None:
     """Run the job in ``directory``; report to the pipe ``ready`` that it runs, or why it doesn't."""
     record = json.loads((directory / "job.json").read_text(encoding="utf-8"))
@@ -228,23 +142,4 @@ def run(directory: Path, ready: int) -> None:
 def main() -> int:
     """Fork away, run the job, and tell the starter through the exit code whether it runs."""
     directory = Path(sys.argv[1]).absolute()
-    answer, ready = os.pipe()
-    if os.fork():
-        os.close(ready)
-        said = b"".join(iter(lambda: os.read(answer, 4096), b""))
-        if said != b"ok":
-            sys.stderr.write(said.decode("utf-8", "replace") or "the supervisor ended at once")
-        return 0 if said == b"ok" else 1
-    os.close(answer)
-    # Our starter's terminal and pipes must not keep it waiting, nor take us along.
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(nothing, stream)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    os.chdir("/")  # so that no disk stays busy because of us
-    run(directory, ready)
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    return detach(lambda ready: run(directory, ready))

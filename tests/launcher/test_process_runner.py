@@ -295,7 +295,7 @@ def test_learning_rate_comes_from_status_json(context: Context, project: Path) -
 
 
 def test_full_disk_costs_lines_but_not_the_training(tmp_path: Path) -> None:
-    from taomagic.launcher.supervisor import Log
+    from taomagic.launcher.detached import Log
 
     log = Log(tmp_path / "log.txt", b"")
     log.write(b"one\n")
@@ -338,13 +338,13 @@ def test_interrupt_while_starting_leaves_nothing_running(
 
 
 def test_supervisor_without_a_folder_to_write_to_starts_nothing(tmp_path: Path) -> None:
-    from taomagic.launcher import supervisor
+    from taomagic.launcher import detached
 
     (tmp_path / "job.json").write_text(
         json.dumps({"engine_argv": ["/bin/sleep", "60"], "cwd": str(tmp_path)})
     )
     (tmp_path / "process.json").mkdir()  # can't be replaced by a file
-    argv = [sys.executable, "-I", "-S", supervisor.__file__, str(tmp_path)]
+    argv = detached.start_argv("taomagic.launcher.supervisor", tmp_path)
     done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 1
     assert "directory" in done.stderr.lower()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import taomagic
 from taomagic.errors import EnvironmentProblem
-from taomagic.launcher import processes, records, supervisor
+from taomagic.launcher import detached, processes, records
 from taomagic.launcher.command import Command
 from taomagic.launcher.context import Context
 from taomagic.launcher.job import Job
@@ -87,11 +87,9 @@ class ProcessRunner:
 
     @staticmethod
     def _launch(directory: Path, environ: dict[str, str]) -> None:
-        # -I -S: neither PYTHON… variables nor site-packages matter to the supervisor, and it starts in half the time.
-        argv = [sys.executable, "-I", "-S", supervisor.__file__, str(directory)]
         try:
             started = subprocess.run(
-                argv,
+                detached.start_argv("taomagic.launcher.supervisor", directory),
                 env=environ,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,

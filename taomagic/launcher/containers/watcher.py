@@ -1,0 +1,387 @@
+"""The process that watches over a container: starts it, copies its log, reads how it ended, removes it.
+
+::
+
+    kernel ──starts──> watcher (own session) ──API──> engine ──> container
+                          └──> log.txt, position.json, process.json, exit.json
+
+It forks away from its starter as the supervisor of the embedded engine does, and leaves the same files, so that a job
+is a job wherever it runs. It may die without harm: the container goes on, and whoever looks at the job next starts
+another watcher, which continues the log where it ends, without a lost or a doubled line; see :class:`Position`.
+
+SIGTERM or SIGINT sends the container its stop signal; the second one, or SIGUSR1, kills it.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from taomagic.launcher.containers.api import Engine, EngineProblem, FrameReader
+from taomagic.launcher.containers.endpoint import Endpoint
+from taomagic.launcher.detached import Log, detach, write_json
+
+#: Seconds between two notes of how far the log has been copied.
+NOTE_S = 2.0
+#: Longest wait, in seconds, before an engine that is away is looked for again.
+PATIENCE_S = 2.0
+#: Seconds for which the removal of an ended container is tried.
+REMOVE_S = 60.0
+#: Exit codes of a command that isn't there or can't be executed, as a shell gives them.
+NOT_FOUND, NOT_EXECUTABLE = 127, 126
+_NEVER = "0001-01-01T00:00:00.000000000Z"
+
+
+class Position:
+    """How far a container's log has been copied, in terms that the engine can be asked in.
+
+    The engine gives the entries from a time on. Entries of stdout and stderr may be a little out of order, and several
+    may bear one time, so a time alone doesn't tell where to go on. A mark does: a time some seconds back, and how many
+    entries from that time on have been copied up to which byte of the file. Whoever goes on asks from that time, leaves
+    out so many entries, and then so many bytes as the file has beyond the mark.
+
+    Parameters
+    ----------
+    since
+        Time of the mark, as the engine writes it; ``_NEVER`` for the beginning.
+    entries
+        Entries from then on that have been copied.
+    """
+
+    def __init__(self, since: str = _NEVER, entries: int = 0) -> None:
+        self.since, self.entries = since, entries
+        self._next_since, self._next_entries = "", 0
+        self._latest = since
+
+    def count(self, stamp: str) -> None:
+        """Take note of an entry that has been copied."""
+        if stamp >= self.since:
+            self.entries += 1
+        if self._next_since and stamp >= self._next_since:
+            self._next_entries += 1
+        self._latest = max(self._latest, stamp)
+
+    def advance(self) -> None:
+        """Move the mark to where the last call began, and begin anew after the latest entry."""
+        after = _after(self._latest)
+        if not after:
+            return
+        if self._next_since:
+            self.since, self.entries = self._next_since, self._next_entries
+        self._next_since, self._next_entries = after, 0
+
+
+def _after(stamp: str) -> str:
+    """Return the time one nanosecond later, empty where that is another second."""
+    seconds, _, fraction = stamp.rstrip("Z").partition(".")  # the engine writes nine digits, and Z
+    number = int(fraction or 0) + 1
+    return f"{seconds}.{number:09d}Z" if number < 10**9 else ""
+
+
+def unix_time(stamp: str) -> str:
+    """Return a time as the engine's ``since`` takes it: ``1700000000.123456789``."""
+    from datetime import datetime
+
+    seconds, _, fraction = stamp.rstrip("Z").partition(".")
+    whole = int(datetime.fromisoformat(f"{seconds}+00:00").timestamp())
+    return f"{max(0, whole)}.{fraction or '0'}"
+
+
+class Watch:
+    """One container, from its start to its removal.
+
+    Parameters
+    ----------
+    directory
+        The job's folder.
+    engine
+        Where the container is.
+    container
+        Its name or id.
+    key
+        What is masked in the log.
+    """
+
+    def __init__(self, directory: Path, engine: Engine, container: str, key: bytes) -> None:
+        self._directory, self._engine, self._container = directory, engine, container
+        self._position = Position()
+        noted = _read_json(directory / "position.json") or {}
+        size, self._skip_entries, skip_bytes = _size(directory / "log.txt"), 0, 0
+        if size:
+            self._position = Position(str(noted.get("since", _NEVER)), 0)
+            self._skip_entries = int(noted.get("entries", 0))
+            skip_bytes = max(0, size - int(noted.get("offset", 0)))
+        self._log = Log(directory / "log.txt", key, skip=skip_bytes)
+        self._stop_signal = "SIGTERM"
+        self._wish = ""
+        self._complained = False
+        self._noted_at = time.monotonic()
+        #: Whether the engine was away for a while.
+        self.away = False
+        #: Whether somebody wanted the end.
+        self.stopped = (directory / "stopped").exists()
+
+    def install_handlers(self, stop_signal: str) -> None:
+        """Pass signals on: the first politely, the second deadly."""
+        self._stop_signal = stop_signal or "SIGTERM"
+        signal.signal(signal.SIGTERM, self._on_stop)
+        signal.signal(signal.SIGINT, self._on_stop)
+        signal.signal(signal.SIGUSR1, self._on_kill)
+
+    def _on_stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._send("SIGKILL" if self.stopped else self._stop_signal)
+
+    def _on_kill(self, _number: int, _frame: FrameType | None) -> None:
+        self._send("SIGKILL")
+
+    def _send(self, name: str) -> None:
+        self.stopped = True
+        self._wish = name
+        with contextlib.suppress(OSError):
+            (self._directory / "stopped").touch()
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Send what is wished for; where that can't be done now it is tried again later."""
+        if self._wish:
+            with contextlib.suppress(EngineProblem):
+                self._engine.post(f"/containers/{self._container}/kill", signal=self._wish, timeout=10.0)
+                self._wish = ""
+
+    def until_end(self) -> dict[str, Any] | None:
+        """Copy the log until the container has ended.
+
+        Returns
+        -------
+        dict or None
+            Its ``State`` as the engine tells it; ``None`` where the container is gone.
+        """
+        pause = 0.01
+        while True:
+            try:
+                self._pass_on()
+                # Not every break of the stream is the end: the engine may have been restarted.
+                pause = 0.01 if self._copy() else min(PATIENCE_S, pause * 2)
+                state: dict[str, Any] = self._engine.get(f"/containers/{self._container}/json")["State"]
+                if state.get("Status") in {"exited", "dead"}:
+                    self._log.flush()
+                    return state
+            except EngineProblem as problem:
+                if problem.status == 404:
+                    self._log.flush()
+                    return None
+                self.away |= problem.unreachable
+                pause = min(PATIENCE_S, pause * 2)
+            time.sleep(pause)
+
+    def _copy(self) -> bool:
+        """Copy what the log holds beyond our position, and follow it until it ends or breaks off.
+
+        Returns
+        -------
+        bool
+            Whether there was anything new.
+        """
+        skip = self._skip_entries
+        position = self._position = Position(self._position.since)
+        query: dict[str, object] = {"follow": True, "stdout": True, "stderr": True, "timestamps": True}
+        if position.since != _NEVER:
+            query["since"] = unix_time(position.since)
+        reader = FrameReader()
+        new = False
+        try:
+            for block in self._engine.stream("GET", f"/containers/{self._container}/logs", **query):
+                parts = []
+                for _, entry in reader.feed(block):
+                    stamp, _, text = entry.partition(b" ")
+                    position.count(stamp.decode("ascii", "replace"))
+                    if skip:
+                        skip -= 1
+                    else:
+                        parts.append(text)
+                if parts:
+                    new = True
+                    self._log.write(b"".join(parts))
+                if time.monotonic() - self._noted_at >= NOTE_S and not skip and not self._log.held:
+                    self._note()
+        except EngineProblem as problem:
+            if problem.unreachable or problem.status == 404:
+                raise
+            self._complain(str(problem))
+        finally:
+            # What has been copied must not be copied again when the stream is taken up anew.
+            self._skip_entries = position.entries + skip
+        return new
+
+    def _complain(self, words: str) -> None:
+        """Say in the log, once, that the engine doesn't give it to us."""
+        if not self._complained:
+            self._complained = True
+            self._log.write(f"[taomagic] The container's output can't be read: {words}\n".encode())
+
+    def _note(self) -> None:
+        self._noted_at = time.monotonic()
+        if self._log.skipping:
+            return
+        self._position.advance()
+        content = {
+            "offset": _size(self._directory / "log.txt"),
+            "since": self._position.since,
+            "entries": self._position.entries,
+        }
+        with contextlib.suppress(OSError):
+            write_json(self._directory / "position.json", content)
+
+    def write_end(self, state: dict[str, Any] | None, reserve: Path) -> None:
+        """Write how it ended."""
+        code = None if state is None else int(state["ExitCode"])
+        finished = time.time()
+        if state is not None and (self.away or self._log.skipped):
+            with contextlib.suppress(ValueError):
+                finished = min(finished, float(unix_time(state.get("FinishedAt", ""))))
+        write_json(
+            self._directory / "exit.json",
+            {
+                "exit_code": code,
+                "signal": None,
+                "finished": finished,
+                "stopped": self.stopped,
+                "status": self._log.status(),
+                "lost_bytes": self._log.lost,
+                "removed": state is None,
+                "oom_killed": bool(state and state.get("OOMKilled")),
+                "engine_error": str(state.get("Error", "")) if state else "",
+                "engine_away": self.away,
+            },
+            reserve,
+        )
+
+    def remove(self) -> None:
+        """Remove the container; one that stays behind costs only disk."""
+        deadline = time.monotonic() + REMOVE_S
+        while time.monotonic() < deadline:
+            try:
+                self._engine.delete(f"/containers/{self._container}", force=True, v=True)
+            except EngineProblem as problem:
+                if problem.status in {404, 409}:  # gone, or going
+                    return
+                time.sleep(PATIENCE_S)
+            else:
+                return
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def run(directory: Path, request: dict[str, Any], ready: int) -> None:
+    """Watch over a job's container.
+
+    Parameters
+    ----------
+    directory
+        The job's folder.
+    request
+        ``endpoint`` (arguments of :class:`Endpoint`), ``container`` (its name), ``key``, ``stop_signal``, and for a new
+        container ``body`` (as the API takes it) and ``archive`` (a tar to unpack in it, base64, or ``None``).
+    ready
+        A pipe: ``ok``, or why nothing runs.
+    """
+    engine = Engine(Endpoint(**request["endpoint"]))
+    name = str(request["container"])
+    reserve = directory / ".reserve"
+    refused = ""
+    try:
+        reserve.write_bytes(b"\0" * 8192)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        watch = Watch(directory, engine, name, str(request.get("key") or "").encode())
+        new = request.get("body") is not None
+        if new:
+            _create(engine, name, request)
+        write_json(directory / "process.json", {"supervisor": os.getpid(), "container": name})
+        watch.install_handlers(str(request.get("stop_signal") or ""))
+        if new:
+            refused = _start(engine, name)
+    except (OSError, EngineProblem) as error:
+        with contextlib.suppress(EngineProblem):
+            engine.delete(f"/containers/{name}", force=True, v=True)
+        status = error.status if isinstance(error, EngineProblem) else -1
+        os.write(ready, json.dumps({"message": str(error), "status": status}).encode())
+        return
+    os.write(ready, b"ok")
+    os.close(ready)
+    state: dict[str, Any] | None
+    if refused:
+        code = NOT_FOUND if "not found" in refused or "no such file" in refused else NOT_EXECUTABLE
+        state = {"ExitCode": code, "Error": refused}
+    else:
+        state = watch.until_end()
+    watch.write_end(state, reserve)
+    reserve.unlink(missing_ok=True)
+    watch.remove()
+
+
+def _create(engine: Engine, name: str, request: dict[str, Any]) -> None:
+    engine.post("/containers/create", request["body"], name=name)
+    if request.get("archive"):
+        engine.put(f"/containers/{name}/archive", base64.b64decode(request["archive"]), path="/")
+
+
+def _start(engine: Engine, name: str) -> str:
+    """Start the container; return the engine's words where the image doesn't hold the command."""
+    try:
+        engine.post(f"/containers/{name}/start")
+    except EngineProblem as problem:
+        # That is how the command ended, as in a shell, and not a failure to start it.
+        words = str(problem)
+        if any(part in words.lower() for part in ("executable file not found", "no such file or directory")):
+            if "mount" not in words.lower():
+                return words
+        elif "permission denied" in words.lower() and "exec" in words.lower():
+            return words
+        raise
+    return ""
+
+
+def main() -> int:
+    """Read the request from stdin, fork away, watch; tell the starter through the exit code whether it runs."""
+    directory = Path(sys.argv[1]).absolute()
+    text = sys.stdin.buffer.read()
+    if not text:
+        return 1  # started ahead of time, and not needed
+    request = json.loads(text)
+    return detach(lambda ready: _run_alone(directory, request, ready))
+
+
+def _run_alone(directory: Path, request: dict[str, Any], ready: int) -> None:
+    """Watch, unless somebody does already: two watchers would write each line twice."""
+    import fcntl
+
+    lock = os.open(directory / "watcher.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.write(ready, b"ok")
+        return
+    except OSError:
+        pass  # a file system without locks: starting two at the same time is unlikely enough
+    run(directory, request, ready)
