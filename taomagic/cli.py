@@ -93,6 +93,8 @@ def _own_options(words: list[str]) -> tuple[dict[str, str], list[str]]:
             options["backend"] = word.partition("=")[2]
         else:
             rest.append(word)
+            if word == command.RUN and len(rest) == (3 if rest[0] in catalog.GROUPS else 2):
+                rest += following  # `tao ssd run PROGRAM …`: all that follows is the program's
     return options, rest
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from taomagic import cli
 from taomagic.cli import exit_code, tao, tao_deploy
 from taomagic.launcher import launch as launching
 from taomagic.launcher import preflight
@@ -220,3 +221,18 @@ raise SystemExit(tao(["ssd", "train"]))
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130
     assert "Traceback" not in err
+
+
+def test_options_behind_run_belong_to_the_program() -> None:
+    words = ["--backend", "docker", "ssd", "run", "pip", "--raw", "--backend=x", "--background"]
+    assert cli._own_options(words) == (
+        {"backend": "docker"},
+        ["ssd", "run", "pip", "--raw", "--backend=x", "--background"],
+    )
+    assert cli._own_options(["model", "ssd", "--raw", "run", "x", "--raw"])[1] == [
+        "model",
+        "ssd",
+        "run",
+        "x",
+        "--raw",
+    ]

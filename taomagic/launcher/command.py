@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,9 +9,11 @@ from dataclasses import dataclass, replace
 from taomagic.errors import UsageProblem
 from taomagic.launcher import catalog
 from taomagic.launcher.cells import Names, Stage, split_cell, split_words
+from taomagic.launcher.keys import MASK, find_key, mask_key, split_key
 
 __all__ = [
     "CONTROL_WORDS",
+    "MASK",
     "Command",
     "Names",
     "Stage",
@@ -28,6 +29,10 @@ __all__ = [
 #: The words that aren't tasks: NVIDIA's three, and ours.
 CONTROL_WORDS = ("info", "list", "stop", "attach", "logs", "samples", "help")
 HELP = ("-h", "--help")
+#: The sub-task of every task that runs any program in its container (NVIDIA's launcher, all generations).
+RUN = "run"
+#: What a task alone opens in its container.
+SHELL = ("/bin/bash",)
 #: Flags whose value may be empty: a model without a key, no calibration.
 ALLOWED_EMPTY = frozenset({"-k", "--key", "--cal_json_file", "--cal_data_file", "--cal_image_dir"})
 # Flags of NVIDIA's entry point, which may stand before the sub-task, and how many values they take (-1: any number).
@@ -42,9 +47,6 @@ _COMMON = {
     "--multi-node": 0,
     "--launch_cuda_blocking": 0,
 }
-
-#: What takes the place of a key on every screen and in every record.
-MASK = "********"
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,11 @@ class Command:
     args
         The words after the sub-task (or after the control word), expanded, as a list. May hold a key: show
         :meth:`masked`, never this.
+    typed
+        What a container is given: all words behind the task as they were typed, with the sub-task and the flags in
+        front of it. By default ``subtask`` and ``args``; empty for control words. May hold a key, too.
+    volumes
+        ``(source, destination)`` of each ``--volume``, which reaches neither a container nor the engine.
     """
 
     action: str = "run"
@@ -72,31 +79,63 @@ class Command:
     task: str = ""
     subtask: str = ""
     args: tuple[str, ...] = ()
+    typed: tuple[str, ...] = ()
+    volumes: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.action == "run" and not self.typed:
+            object.__setattr__(self, "typed", (*filter(None, (self.subtask,)), *self.args))
+
+    @property
+    def runs_program(self) -> bool:
+        """Whether this is ``tao TASK run PROGRAM …``: the program is run in the task's container, not the task."""
+        return self.action == "run" and self.subtask == RUN and self.typed[:1] == (RUN,)
+
+    @property
+    def wants_shell(self) -> bool:
+        """Whether the task stands alone, which opens a shell in its container (NVIDIA's launcher, all generations)."""
+        return self.action == "run" and not self.typed
+
+    @property
+    def container_argv(self) -> tuple[str, ...]:
+        """The program and its arguments in a container: the task, what follows ``run``, or a shell."""
+        if self.wants_shell:
+            return SHELL
+        return self.typed[1:] if self.runs_program else (self.task, *self.typed)
 
     @property
     def label(self) -> str:
-        """What the command is, in few words: ``ssd train``, ``deploy ssd gen_trt_engine``, ``list``."""
-        group = self.group if self.group == "deploy" else ""
+        """What the command is, in few words: ``ssd train``, ``deploy ssd gen_trt_engine``, ``ssd run``, ``list``."""
         action = "" if self.action == "run" else self.action
-        return " ".join(word for word in (action, group, self.task, self.subtask) if word)
+        return " ".join(word for word in (action, *self._task_words, self.subtask) if word)
+
+    @property
+    def _task_words(self) -> tuple[str, ...]:
+        # Only the deploy group has tasks of the same names as another one.
+        return ("deploy", self.task) if self.group == "deploy" else (self.task,)
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The whole command as words, without the leading ``tao``. May hold a key."""
+        """The whole command as words for the embedded engine, without the leading ``tao``. May hold a key."""
         return (*self.label.split(), *self.args)
 
     def masked(self) -> str:
         """Return the command as a person would type it, the key replaced by stars."""
-        words = ["tao", *self.label.split(), *mask_key(self.args)]
+        if self.action == "run":
+            words = ["tao", *self._task_words, *mask_key(self.typed)]
+        else:
+            words = ["tao", *self.label.split(), *mask_key(self.args)]
+        words += [f"--volume={source}:{destination}" for source, destination in self.volumes]
         return " ".join(word if MASK in word else shlex.quote(word) for word in words)
 
     def key(self) -> str | None:
-        """Return the value of ``-k``/``--key``, or ``None`` where it isn't given."""
-        return split_key(self.args)[1]
+        """Return the key, wherever it stands, or ``None``; see :func:`taomagic.launcher.keys.find_key`."""
+        return find_key(self.args)
 
     def without_key(self) -> Command:
-        """Return the same command without ``-k``/``--key`` and its value."""
-        return replace(self, args=split_key(self.args)[0])
+        """Return the same command without ``-k``/``--key`` and its value; a key inside another word becomes stars."""
+        args, typed = (mask_key(split_key(words)[0]) for words in (self.args, self.typed))
+        return replace(self, args=args, typed=typed)
 
     def option(self, *flags: str) -> str | None:
         """Return the value of the first of ``flags`` that is given, as ``-e X``, ``--spec X`` or ``--spec=X``."""
@@ -107,55 +146,6 @@ class Command:
                 if flag.startswith("--") and word.startswith(flag + "="):
                     return word.partition("=")[2]
         return None
-
-
-# The newer tasks take settings as words: encryption_key=…, export.key=….
-_SECRET_SETTING = re.compile(r"(?:\w+\.)*(?:encryption_|api_)?key=", re.IGNORECASE)
-
-
-def _key_form(word: str) -> str | None:
-    """Tell how a word carries a key: ``"next"`` word, ``"equals"``, ``"joined"`` (``-kX``), or not at all."""
-    name, equals, _ = word.partition("=")
-    # argparse takes unique abbreviations: --k, --ke and --key all mean the key.
-    if name in {"--key", "--ke", "--k"}:
-        return "equals" if equals else "next"
-    if word == "-k":
-        return "next"
-    return "joined" if word.startswith("-k") and len(word) > 2 else None
-
-
-def split_key(args: Sequence[str]) -> tuple[tuple[str, ...], str | None]:
-    """Return the words without the key, and the key (``None`` where there is none; the last one given counts)."""
-    kept: list[str] = []
-    key: str | None = None
-    rest = iter(args)
-    for word in rest:
-        form = _key_form(word)
-        if form == "next":
-            key = next(rest, "")
-        elif form == "equals":
-            key = word.partition("=")[2]
-        elif form == "joined":
-            key = word[2:].removeprefix("=")
-        else:
-            kept.append(word)
-    return tuple(kept), key
-
-
-def mask_key(args: Sequence[str]) -> tuple[str, ...]:
-    """Return the words with the value of ``-k``/``--key`` replaced by stars."""
-    shown: list[str] = []
-    rest = iter(args)
-    for word in rest:
-        form = _key_form(word)
-        if form is None:
-            secret = _SECRET_SETTING.match(word)
-            shown.append(f"{secret.group()}{MASK}" if secret else word)
-        elif form == "next":
-            shown += [word, MASK] if next(rest, None) is not None else [word]
-        else:
-            shown.append(f"{word.partition('=')[0]}={MASK}" if form == "equals" else f"-k{MASK}")
-    return tuple(shown)
 
 
 def split_common(words: Sequence[str]) -> tuple[tuple[str, ...], str | None, tuple[str, ...]]:
@@ -175,9 +165,7 @@ def split_common(words: Sequence[str]) -> tuple[tuple[str, ...], str | None, tup
     return (head, words[index], tuple(words[index + 1 :])) if index < len(words) else (head, None, ())
 
 
-def parse_command(  # noqa: PLR0911 - one for each kind of command
-    words: Sequence[str], *, prog: str = "tao"
-) -> Command:
+def parse_command(words: Sequence[str], *, prog: str = "tao") -> Command:
     """Return the command that the words mean, in the grammar of any generation.
 
     Parameters
@@ -208,23 +196,120 @@ def parse_command(  # noqa: PLR0911 - one for each kind of command
     group, task, rest = _task(first, rest, prog)
     if not task:
         return Command(action="help", group=group)
-    head, word, tail = split_common(rest)
+    rest, volumes = split_volumes(rest)
+    if rest[:1] == [RUN]:
+        if not rest[1:]:
+            raise UsageProblem(
+                f"{task} run needs a program.", hint=f"For example: tao {task} run ls /workspace"
+            )
+        return Command("run", group, task, RUN, tuple(rest[1:]), tuple(rest), volumes)
+    return replace(_parse_task(group, task, rest), volumes=volumes)
+
+
+def _parse_task(group: str, task: str, words: list[str]) -> Command:
+    """Return the command for the words behind a task, without ``run``."""
     known = catalog.subtasks(group, task)
-    if known == () or (known is None and word is None):
-        return Command("run", group, task, "", tuple(rest))
+    if known == () or not words:
+        return Command("run", group, task, "", tuple(words))
+    head, word, tail = split_common(words)
     if word is None:
-        if tail[:1] and tail[0] in HELP:
+        if any(argument in HELP for argument in tail):
             return Command(action="help", group=group, task=task)
-        raise UsageProblem(f"{task} needs a sub-task.", hint=f"Sub-tasks: {', '.join(known or ())}.")
+        # A flag that isn't known here stands in front of the sub-task. Whoever runs the command knows it, or complains.
+        place = next((index for index, each in enumerate(tail) if each in (known or ())), None)
+        if place is not None:
+            head, word, tail = (*head, *tail[:place]), tail[place], tail[place + 1 :]
+        elif _runs_here(group, task):
+            raise UsageProblem(f"{task} needs a sub-task.", hint=f"Sub-tasks: {', '.join(known or ())}.")
+        else:
+            return Command("run", group, task, "", tuple(words))
     subtask = word.replace("-", "_")
     if known is not None and subtask not in known:
-        raise UsageProblem(
-            f'{task} has no sub-task "{word}".',
-            hint=f"{catalog.nearest(subtask, known)}Sub-tasks: {', '.join(known)}.",
-        )
+        _reject_mistake(group, task, word, known)
+        subtask = word
     if any(argument in HELP for argument in tail):
         return Command(action="help", group=group, task=task, subtask=subtask)
-    return Command("run", group, task, subtask, (*head, *tail))
+    # A container doesn't know our spelling with hyphens.
+    return Command("run", group, task, subtask, (*head, *tail), (*head, subtask, *tail))
+
+
+def _runs_here(group: str, task: str) -> bool:
+    return group == "model" and task in catalog.engine_tasks()
+
+
+def _reject_mistake(group: str, task: str, word: str, known: Sequence[str]) -> None:
+    """Refuse a sub-task that is surely a mistake.
+
+    Sub-tasks live in the containers and vary with their release, so NVIDIA's launcher has no list of them. Ours, from
+    the documentation, may lack some: what isn't in it is passed on, unless the embedded engine runs the task, a letter
+    is wrong (a container would say so after a pull of gigabytes), or the same task has it in another group.
+    """
+    subtask = word.replace("-", "_")
+    others = [other for other in catalog.GROUPS if other != group and task in catalog.tasks(other)]
+    other = next((each for each in others if subtask in (catalog.subtasks(each, task) or ())), None)
+    if not (_runs_here(group, task) or other or any(_one_slip(subtask, each) for each in known)):
+        return
+    near = f"Did you mean tao {other} {task} {subtask}? " if other else catalog.nearest(subtask, known)
+    raise UsageProblem(
+        f'{task} has no sub-task "{word}".',
+        where=f"tao {group} {task}" if other else "",
+        hint=f"{near}Sub-tasks: {', '.join(known)}."
+        + (
+            ""
+            if _runs_here(group, task)
+            else f" To pass it on as it is: tao {group} {task} run {task} {word} …"
+        ),
+    )
+
+
+def _one_slip(word: str, meant: str) -> bool:
+    """Tell whether one letter is wrong, missing, too many, or two neighbours are swapped."""
+    if abs(len(word) - len(meant)) > 1 or word == meant:
+        return False
+    start = next(
+        (i for i, (a, b) in enumerate(zip(word, meant, strict=False)) if a != b), min(len(word), len(meant))
+    )
+    ours, theirs = word[start:], meant[start:]
+    return (
+        ours[1:] == theirs[1:]
+        or ours[1:] == theirs
+        or ours == theirs[1:]
+        or (ours[:2] == theirs[1::-1] and ours[2:] == theirs[2:])
+    )
+
+
+def split_volumes(words: Sequence[str]) -> tuple[list[str], tuple[tuple[str, str], ...]]:
+    """Take every ``--volume SRC:DST`` out of the words, wherever it stands, as NVIDIA's launcher does from 6.0 on.
+
+    Returns
+    -------
+    list of str
+        The other words.
+    tuple of (str, str)
+        Source and destination of each; a third field (``:ro``) is allowed and means nothing, as with NVIDIA's.
+
+    Raises
+    ------
+    UsageProblem
+        A value is missing, or isn't ``SRC:DST``.
+    """
+    kept: list[str] = []
+    volumes: list[tuple[str, str]] = []
+    rest = iter(words)
+    for word in rest:
+        if word != "--volume" and not word.startswith("--volume="):
+            kept.append(word)
+            continue
+        value = next(rest, "") if word == "--volume" else word.partition("=")[2]
+        source, _, behind = value.partition(":")
+        destination, _, mode = behind.partition(":")
+        if not source or not destination.startswith("/") or ":" in mode:
+            raise UsageProblem(
+                f'--volume "{value}" isn\'t SOURCE:DESTINATION.' if value else "--volume needs a value.",
+                hint="A folder of this machine and an absolute path in the container: --volume /data/kitti:/data",
+            )
+        volumes.append((source, destination))
+    return kept, tuple(volumes)
 
 
 def _task(first: str, rest: list[str], prog: str) -> tuple[str, str, list[str]]:
@@ -267,6 +352,8 @@ def reject_empty(command: Command) -> Command:
     UsageProblem
         An argument is empty: that is what a shell makes of an unset variable in quotes.
     """
+    if command.runs_program:
+        return command  # echo "" is in order
     previous = ""
     for word in command.args:
         if not word.strip() and previous not in ALLOWED_EMPTY:
