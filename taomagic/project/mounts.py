@@ -11,18 +11,17 @@ import difflib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from taomagic.errors import EnvironmentProblem
+from taomagic.project.docker_options import check_options
 from taomagic.project.paths import CONTAINER_ROOT, PathMap, read_pairs
 
 #: The top-level keys; any other is a KeyError in NVIDIA's launcher.
 KEYS = ("Mounts", "Envs", "DockerOptions")
-#: The keys of ``DockerOptions`` in NVIDIA's launcher.
-DOCKER_KEYS = ("shm_size", "ulimits", "user", "ports", "privileged", "network", "tty")
 #: The name of the file, in the project and in the home folder.
 FILE_NAME = ".tao_mounts.json"
 
@@ -75,6 +74,22 @@ class MountMap:
             {**self.docker_options, **newer.docker_options},
         )
 
+    def resolve(self, cwd: Path, volumes: Sequence[tuple[str, str]] = ()) -> MountMap:
+        """Return the map as an engine needs it: whole paths, one mount a destination.
+
+        Parameters
+        ----------
+        cwd
+            Where a relative source begins; NVIDIA's launcher takes the working folder, too.
+        volumes
+            More mounts, from ``--volume``; they win over those of the file.
+        """
+        pairs = [
+            (str(cwd / os.path.expanduser(source)), destination)  # noqa: PTH111 - "~nobody" stays as it is
+            for source, destination in (*self.mounts, *volumes)
+        ]
+        return MountMap(PathMap(pairs).pairs, self.envs, self.docker_options)
+
     def missing_sources(self) -> tuple[str, ...]:
         """Return the host folders that don't exist. A container can't start while there are any."""
         return tuple(source for source, _ in self.mounts if not Path(source).expanduser().exists())
@@ -119,29 +134,37 @@ def read_mounts(path: Path) -> MountMap:
     """
     pairs = read_pairs(path)
     content = json.loads(path.read_text(encoding="utf-8"))
-    _known_keys(content, KEYS, path, "The mount map")
-    options = content.get("DockerOptions", {})
-    if not isinstance(options, dict):
-        raise EnvironmentProblem(
-            '"DockerOptions" must be an object.', where=str(path), hint='For example {"user": "1000:1000"}.'
-        )
-    _known_keys(options, DOCKER_KEYS, path, '"DockerOptions"')
-    sources: dict[str, str] = {}
-    for source, destination in pairs:
-        if not destination.startswith("/"):
+    _known_keys(content, path)
+    mounts: dict[str, tuple[str, str]] = {}
+    for source, written in pairs:
+        destination = _destination(written, path)
+        other = mounts.setdefault(destination.rstrip("/"), (source, destination))
+        if other[0] != source:
             raise EnvironmentProblem(
-                f'The destination "{destination}" isn\'t an absolute path.',
-                where=str(path),
-                hint="A destination is a folder in the container, e.g. /workspace/tao-experiments.",
-            )
-        other = sources.setdefault(destination.rstrip("/"), source)
-        if other != source:
-            raise EnvironmentProblem(
-                f'Two folders are mounted at "{destination}": "{other}" and "{source}".',
+                f'Two folders are mounted at "{destination}": "{other[0]}" and "{source}".',
                 where=str(path),
                 hint="Delete one of them, or give it another destination.",
             )
-    return MountMap(tuple(dict.fromkeys(pairs)), _envs(content.get("Envs", []), path), options)
+    envs = _envs(content.get("Envs", []), path)
+    options = check_options(content.get("DockerOptions", {}), str(path))
+    return MountMap(tuple(mounts.values()), envs, options)
+
+
+def _destination(written: str, path: Path) -> str:
+    """Return a destination; ``~`` means what it means for a source, as with NVIDIA's launcher.
+
+    Nothing else is resolved: NVIDIA's launcher puts a destination through the links and the working folder of this
+    machine, which changes it without a word.
+    """
+    destination = os.path.expanduser(written)  # noqa: PTH111
+    if not destination.startswith("/") or not destination.strip("/"):
+        variable = " Variables aren't expanded in this file." if "$" in written else ""
+        raise EnvironmentProblem(
+            f'The destination "{written}" isn\'t an absolute path of a folder.',
+            where=str(path),
+            hint="A destination is a folder in the container, e.g. /workspace/tao-experiments." + variable,
+        )
+    return destination
 
 
 def _envs(entries: object, path: Path) -> dict[str, str]:
@@ -153,24 +176,33 @@ def _envs(entries: object, path: Path) -> dict[str, str]:
         )
     envs: dict[str, str] = {}
     for number, entry in enumerate(entries, 1):
-        if not isinstance(entry, dict) or not isinstance(entry.get("variable"), str) or "value" not in entry:
+        name = entry.get("variable") if isinstance(entry, dict) else None
+        if not isinstance(name, str) or not name or "=" in name or "value" not in entry:
             raise EnvironmentProblem(
                 f'Entry {number} of "Envs" needs "variable" and "value".',
                 where=str(path),
                 hint='For example {"variable": "NAME", "value": "text"}.',
             )
-        envs[entry["variable"]] = str(entry["value"])
+        value = entry["value"]
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            # True or true, None or nothing: which one is meant only its author knows.
+            raise EnvironmentProblem(
+                f'The value of "{name}" in "Envs" must be text, not {json.dumps(value)}.',
+                where=str(path),
+                hint=f'Put it in quotation marks: {{"variable": "{name}", "value": "1"}}.',
+            )
+        envs[name] = str(value)
     return envs
 
 
-def _known_keys(content: Mapping[str, object], known: tuple[str, ...], path: Path, what: str) -> None:
+def _known_keys(content: Mapping[str, object], path: Path) -> None:
     for key in content:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
+        if key not in KEYS:
+            near = difflib.get_close_matches(key, KEYS, n=1)
             raise EnvironmentProblem(
-                f'{what} has an unknown key "{key}".',
+                f'The mount map has an unknown key "{key}".',
                 where=str(path),
-                hint=(f'Did you mean "{near[0]}"? ' if near else "") + f"Known keys: {', '.join(known)}.",
+                hint=(f'Did you mean "{near[0]}"? ' if near else "") + f"Known keys: {', '.join(KEYS)}.",
             )
 
 
