@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from taomagic.launcher.containers.endpoint import BadEndpoint, Endpoint
+from taomagic.launcher.containers.endpoint import BadEndpoint, Endpoint, Tunnel
 
 #: Seconds that an answer may take. Creating a container of a 10 GB image on a slow disk takes its time.
 TIMEOUT_S = 120.0
 _BLOCK = 1 << 16
 _LONGEST_HEAD = 1 << 20
+_LONGEST_SIZE = 1 << 10
+_BEGINNING = b"HTTP/1."
+_FRAME_HEADER = struct.Struct(">BxxxL").unpack_from
 _UNRESERVED = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.~/:@,")
 
 
@@ -106,9 +110,19 @@ class Engine:
         *,
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
+        answer_within: float | None = TIMEOUT_S,
         **query: object,
     ) -> Iterator[bytes]:
         """Yield the body of an answer as it arrives.
+
+        Parameters
+        ----------
+        method, path, body, headers, query
+            The request.
+        timeout
+            Seconds without a further block after which the stream counts as broken off; ``None``: any time.
+        answer_within
+            Seconds until the answer must have begun.
 
         Raises
         ------
@@ -116,8 +130,9 @@ class Engine:
             The request is refused, or the connection breaks off before the end.
         """
         data = b"" if body is None else json.dumps(body).encode()
-        answer = self._request(method, path, query, data, "application/json", headers or {}, timeout)
+        answer = self._request(method, path, query, data, "application/json", headers or {}, answer_within)
         try:
+            answer.body_timeout(timeout)
             yield from answer.blocks()
         finally:
             answer.close()
@@ -154,7 +169,7 @@ class Engine:
         headers: Mapping[str, str],
         timeout: float | None,
     ) -> _Answer:
-        target = quote(path) + ("?" + encode_query(query) if query else "")
+        target = quote(self.endpoint.base_path + path) + ("?" + encode_query(query) if query else "")
         lines = [f"{method} {target} HTTP/1.1", "Host: docker", "Connection: close"]
         lines += [f"Content-Length: {len(data)}"] if data or method in {"POST", "PUT"} else []
         lines += [f"Content-Type: {content_type}"] if data else []
@@ -185,8 +200,8 @@ class _Answer:
         head, _, self._rest = self._head()
         first, *lines = head.decode("latin-1").split("\r\n")
         words = first.split(" ", 2)
-        if not words[0].startswith("HTTP/") or len(words) < 2 or not words[1].isdigit():
-            raise EngineProblem("what answers there doesn't speak HTTP", url=self._url)
+        if len(words) < 2 or not words[1].isdigit():
+            raise self._no_http()
         self.status = int(words[1])
         self.headers = {
             name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)
@@ -197,17 +212,22 @@ class _Answer:
         while b"\r\n\r\n" not in head:
             data = self._connection.recv(_BLOCK)
             if not data:
-                raise EngineProblem("the connection broke off before the answer", url=self._url)
+                said = self._connection.complaint() if isinstance(self._connection, Tunnel) else ""
+                raise EngineProblem(said or "the connection broke off before the answer", url=self._url)
             head += data
-            if len(head) > _LONGEST_HEAD:
-                raise EngineProblem("what answers there doesn't speak HTTP", url=self._url)
+            if not head.startswith(_BEGINNING[: len(head)]) or len(head) > _LONGEST_HEAD:
+                raise self._no_http()
         return head.partition(b"\r\n\r\n")
 
     def close(self) -> None:
         self._connection.close()
 
+    def body_timeout(self, seconds: float | None) -> None:
+        """Set how long the next block of the body may take."""
+        self._connection.settimeout(seconds)
+
     def blocks(self) -> Iterator[bytes]:
-        """Yield the body as it arrives."""
+        """Yield the body as it arrives, in blocks of any size but 0."""
         if self.status in {204, 304}:
             return
         if "chunked" in self.headers.get("transfer-encoding", "").lower():
@@ -222,7 +242,7 @@ class _Answer:
             if not data:
                 if left is None:
                     return
-                raise EngineProblem("the connection broke off in the middle of the answer", url=self._url)
+                raise self._broken()
             if left is not None:
                 data = data[:left]
                 left -= len(data)
@@ -230,36 +250,87 @@ class _Answer:
             data = b""
 
     def _chunks(self) -> Iterator[bytes]:
-        held = self._rest
+        reader, data = ChunkReader(), self._rest
         while True:
-            while b"\r\n" not in held:
-                held += self._more()
-            size, _, held = held.partition(b"\r\n")
-            left = int(size.partition(b";")[0], 16)
-            if left == 0:
+            try:
+                block = reader.feed(data)
+            except ValueError:
+                raise self._no_http() from None
+            if block:
+                yield block
+            if reader.done:
                 return
-            # Hand on what there is of a chunk: a log's reader must not wait for its end.
-            while left > 0:
-                if not held:
-                    held = self._more()
-                part, held = held[:left], held[left:]
-                left -= len(part)
-                yield part
-            while len(held) < 2:
-                held += self._more()
-            held = held[2:]
-
-    def _more(self) -> bytes:
-        data = self._receive()
-        if not data:
-            raise EngineProblem("the connection broke off in the middle of the answer", url=self._url)
-        return data
+            data = self._receive()
+            if not data:
+                raise self._broken()
 
     def _receive(self) -> bytes:
         try:
             return self._connection.recv(_BLOCK)
         except OSError as error:
             raise EngineProblem(_reason(error), url=self._url, cause=error) from None
+
+    def _no_http(self) -> EngineProblem:
+        return EngineProblem("what answers there doesn't speak HTTP", url=self._url)
+
+    def _broken(self) -> EngineProblem:
+        return EngineProblem("the connection broke off in the middle of the answer", url=self._url)
+
+
+class ChunkReader:
+    """Takes the chunks of HTTP apart, block by block (RFC 9112, section 7.1).
+
+    A log comes in one chunk a line. All that a block holds is handed on at once: its reader must not wait
+    for the end of a chunk, nor be called for each line.
+    """
+
+    def __init__(self) -> None:
+        self._held = b""  # the beginning of a size
+        self._left = 0  # of the present chunk, with the line end behind it
+        #: Whether the last chunk has been read.
+        self.done = False
+
+    def feed(self, block: bytes) -> bytes:
+        """Return what a block adds to the body.
+
+        Raises
+        ------
+        ValueError
+            A size isn't a hexadecimal number.
+        """
+        data = self._held + block if self._held else block
+        self._held = b""
+        start, end, left = 0, len(data), self._left
+        parts: list[bytes] = []
+        take, find = parts.append, data.find  # this loop runs for each line of a log
+        while not self.done:
+            if left:
+                after = start + left
+                take(data[start : min(end, max(start, after - 2))])
+                left = max(0, after - end)
+                if left:
+                    break
+                start = after
+            line_end = find(b"\r\n", start)
+            if line_end < 0:
+                if end - start > _LONGEST_SIZE:
+                    raise ValueError("no size of a chunk")
+                self._held = data[start:]
+                break
+            size = int(data[start:line_end].partition(b";")[0], 16)
+            start = line_end + 2
+            after = start + size + 2
+            if size <= 0:
+                if size < 0:
+                    raise ValueError("no size of a chunk")
+                self.done = True
+            elif after <= end:
+                take(data[start : after - 2])
+                start = after
+            else:
+                left = size + 2
+        self._left = left
+        return b"".join(parts)
 
 
 def _reason(error: Exception) -> str:
@@ -307,20 +378,29 @@ class FrameReader:
     """
 
     def __init__(self) -> None:
-        self._held = b""
+        self._pieces: list[bytes] = []  # of a frame that isn't whole yet
+        self._missing = 0
 
     def feed(self, block: bytes) -> list[tuple[int, bytes]]:
         """Return the writes that are whole now: their stream and what was written."""
-        data = self._held + block if self._held else block
-        found = []
+        self._missing -= len(block)
+        if self._missing > 0:
+            self._pieces.append(block)
+            return []
+        data = b"".join((*self._pieces, block)) if self._pieces else block
+        found: list[tuple[int, bytes]] = []
+        take = found.append  # this loop runs for each line of a log
         start, end = 0, len(data)
-        while end - start >= 8:
-            after = start + 8 + int.from_bytes(data[start + 4 : start + 8], "big")
+        last = end - 8
+        while start <= last:
+            stream, length = _FRAME_HEADER(data, start)
+            after = start + 8 + length
             if after > end:
-                break
-            found.append((data[start], data[start + 8 : after]))
+                self._pieces, self._missing = [data[start:]], after - end
+                return found
+            take((stream, data[start + 8 : after]))
             start = after
-        self._held = data[start:]
+        self._pieces, self._missing = ([data[start:]], 8 - (end - start)) if start < end else ([], 0)
         return found
 
 

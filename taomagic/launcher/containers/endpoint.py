@@ -6,10 +6,15 @@ The same rules as those of the ``docker`` command: ``DOCKER_HOST`` first, then t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 from collections.abc import Mapping
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import subprocess
 
 #: Sockets of an engine on this machine: the system's, a rootless one's, Docker Desktop's, Colima's.
 SOCKETS = (
@@ -32,9 +37,11 @@ class Endpoint:
     Parameters
     ----------
     url
-        ``unix://PATH``, ``tcp://HOST:PORT`` or ``ssh://[USER@]HOST[:PORT][/SOCKET]``.
+        ``unix://PATH``, ``tcp://HOST:PORT[/PREFIX]``, ``https://HOST:PORT`` (TCP with TLS) or
+        ``ssh://[USER@]HOST[:PORT][/SOCKET]``.
     tls_dir
-        Folder with ``ca.pem``, ``cert.pem`` and ``key.pem`` (as far as they are there); empty for plain TCP.
+        Folder with ``ca.pem``, ``cert.pem`` and ``key.pem`` (as far as they are there); TCP is secured by TLS where it
+        is given.
     verify
         Whether the engine's certificate is checked.
 
@@ -48,9 +55,8 @@ class Endpoint:
         scheme, separator, rest = url.partition("://")
         if not separator:  # "HOST:PORT", as old scripts set it
             scheme, rest = "tcp", url
-        if scheme in {"http", "https"}:
-            scheme = "tcp"
-        if scheme not in {"unix", "tcp", "ssh"} or not rest:
+        scheme = "tcp" if scheme == "http" else scheme
+        if scheme not in {"unix", "tcp", "https", "ssh"} or not rest:
             raise BadEndpoint(f'"{url}" is none of unix://PATH, tcp://HOST:PORT, ssh://USER@HOST.')
         self.url = f"{scheme}://{rest}"
         self.tls_dir = tls_dir
@@ -64,6 +70,12 @@ class Endpoint:
     def local(self) -> bool:
         """Whether the engine sees the files of this machine: one behind a unix socket does."""
         return self._scheme == "unix"
+
+    @property
+    def base_path(self) -> str:
+        """What goes before the path of every request, for an engine behind a proxy; mostly empty."""
+        path = self._rest.partition("/")[2].strip("/") if self._scheme in {"tcp", "https"} else ""
+        return f"/{path}" if path else ""
 
     def connect(self, timeout: float | None = 10.0) -> socket.socket:
         """Open a connection.
@@ -86,30 +98,41 @@ class Endpoint:
             return connection
         if self._scheme == "ssh":
             return self._over_ssh(timeout)
-        host, port = _host_and_port(self._rest.partition("/")[0], 2376 if self.tls_dir else 2375)
+        secured = bool(self.tls_dir) or self._scheme == "https"
+        host, port = _host_and_port(self._rest.partition("/")[0], 2376 if secured else 2375)
         connection = socket.create_connection((host, port), timeout)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if hasattr(socket, "TCP_KEEPIDLE"):
             # A log is followed for hours; a connection that a router has forgotten must be noticed.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
-        return self._secured(connection, host) if self.tls_dir else connection
+        if not secured:
+            return connection
+        try:
+            return self._secured(connection, host)
+        except BaseException:
+            connection.close()
+            raise
 
     def _secured(self, connection: socket.socket, host: str) -> socket.socket:
         import ssl
 
-        ca, certificate, key = (os.path.join(self.tls_dir, name) for name in _TLS_FILES)  # noqa: PTH118
-        context = ssl.create_default_context(cafile=ca if os.path.exists(ca) else None)  # noqa: PTH110
+        names = [f"{self.tls_dir}/{name}" if self.tls_dir else "" for name in _TLS_FILES]
+        ca, certificate, key = (name if name and os.path.exists(name) else "" for name in names)  # noqa: PTH110
+        context = ssl.create_default_context(cafile=ca or None)
+        # Certificates made as Docker's manual says lack fields that Python 3.13 insists on.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         if not self.verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-        if os.path.exists(certificate):  # noqa: PTH110
-            context.load_cert_chain(certificate, key)
+        if certificate:
+            context.load_cert_chain(certificate, key or None)
         return context.wrap_socket(connection, server_hostname=host)
 
     def _over_ssh(self, timeout: float | None) -> socket.socket:
         """Return a socket whose other end is ``docker system dial-stdio`` on the remote machine, like `docker`."""
         import subprocess
+        import tempfile
 
         address, _, path = self._rest.partition("/")
         user, at, host = address.rpartition("@")
@@ -118,21 +141,64 @@ class Endpoint:
         argv += ["-l", user] if at else []
         argv += ["-p", str(port)] if port else []
         remote = ["docker", *(["--host", f"unix:///{path}"] if path else []), "system", "dial-stdio"]
-        command = [*argv, "--", name, *remote]
         ours, theirs = socket.socketpair()
+        complaints = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe that nobody reads could fill up
         try:
-            # Nobody waits for ssh: it ends when our end of the pair is closed. start_new_session keeps Ctrl-C from it.
-            end = theirs.fileno()
-            subprocess.Popen(
-                command, stdin=end, stdout=end, stderr=subprocess.DEVNULL, start_new_session=True
+            # start_new_session keeps Ctrl-C from ssh: it ends when we close our end.
+            process = subprocess.Popen(
+                [*argv, "--", name, *remote],
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=complaints,
+                start_new_session=True,
             )
-        except OSError:
+        except BaseException:
             ours.close()
+            complaints.close()
             raise
         finally:
             theirs.close()
-        ours.settimeout(timeout)
-        return ours
+        tunnel = Tunnel(process, complaints, ours)
+        tunnel.settimeout(timeout)
+        return tunnel
+
+
+class Tunnel(socket.socket):
+    """A socket to a process that carries the bytes on, here ``ssh``.
+
+    Parameters
+    ----------
+    process
+        The process; it ends with the socket.
+    complaints
+        The file that its standard error goes to.
+    end
+        Our end of the pair; it is taken over.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], complaints: IO[bytes], end: socket.socket) -> None:
+        super().__init__(fileno=end.detach())
+        self._process = process
+        self._complaints = complaints
+
+    def complaint(self) -> str:
+        """Return the last lines of what the process has to say, once it has ended; empty where there is nothing."""
+        try:
+            self._process.wait(1.0)
+        except Exception:  # it still runs: subprocess isn't imported here just for the exception's name
+            return ""
+        self._complaints.seek(0)
+        lines = self._complaints.read(1 << 16).decode("utf-8", "replace").split("\n")
+        return " ".join(line.strip() for line in lines if line.strip())[-400:]
+
+    def close(self) -> None:
+        """Close the connection and end the process."""
+        super().close()
+        if self._process.poll() is None:
+            self._process.terminate()
+            with contextlib.suppress(Exception):
+                self._process.wait(1.0)
+        self._complaints.close()
 
 
 def _host_and_port(text: str, default: int) -> tuple[str, int]:
@@ -159,13 +225,16 @@ def find_endpoint(environ: Mapping[str, str]) -> Endpoint:
     name = environ.get("DOCKER_CONTEXT", "") or _current_context(environ)
     if name and name != "default":
         return _context(name, environ)
+    found = []
     for pattern in SOCKETS:
         path = pattern
         for variable in ("XDG_RUNTIME_DIR", "HOME"):
             path = path.replace(f"${variable}", environ.get(variable, "") or "/nonexistent")
         if os.path.exists(path):  # noqa: PTH110
-            return Endpoint(f"unix://{path}")
-    return Endpoint(f"unix://{SOCKETS[0]}")
+            found.append(path)
+    # One's own rootless engine before the system's that one may not use.
+    usable = [path for path in found if os.access(path, os.R_OK | os.W_OK)]
+    return Endpoint(f"unix://{[*usable, *found, SOCKETS[0]][0]}")
 
 
 def _config_dir(environ: Mapping[str, str]) -> str:
@@ -192,7 +261,9 @@ def _context(name: str, environ: Mapping[str, str]) -> Endpoint:
         with open(f"{root}/meta/{folder}/meta.json", encoding="utf-8") as file:  # noqa: PTH123
             entry = json.load(file)["Endpoints"]["docker"]
         tls = f"{root}/tls/{folder}/docker"
-        has_tls = os.path.isdir(tls)  # noqa: PTH112
-        return Endpoint(str(entry["Host"]), tls if has_tls else "", verify=not entry.get("SkipTLSVerify"))
+        verify = not entry.get("SkipTLSVerify")
+        secured = os.path.isdir(tls) or not verify  # noqa: PTH112
+        host = str(entry["Host"])
     except (OSError, ValueError, KeyError, TypeError):
         raise BadEndpoint(f'There is no usable Docker context "{name}".') from None
+    return Endpoint(host, tls if secured and not host.startswith(("unix:", "ssh:")) else "", verify=verify)
