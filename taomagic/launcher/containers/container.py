@@ -274,9 +274,9 @@ def gpus_wanted(command: Command, envs: Mapping[str, str] | None = None) -> int:
     return max([*counts, *(index + 1 for index in indices)])
 
 
-def gpu_warning(command: Command, context: Context, engine: EngineFacts) -> str:
+def gpu_warning(command: Command, engine: EngineFacts) -> str:
     """Return what to tell a person whose command wants GPUs of an engine that has none; empty where all is well."""
-    if engine.has_gpus or not gpus_wanted(command, context.mounts.envs):
+    if engine.has_gpus or not gpus_wanted(command):
         return ""
     here = command.group == "model" and command.subtask in catalog.engine_tasks().get(command.task, ())
     advice = (
@@ -284,4 +284,4 @@ def gpu_warning(command: Command, context: Context, engine: EngineFacts) -> str:
         if here
         else "Most commands in NVIDIA's containers need one. If the machine has one, install nvidia-container-toolkit."
     )
-    return f"The Docker engine has no GPU to give, so the container starts without. {advice}"
+    return f"The Docker engine offers no GPU, so the container starts without one. {advice}"
