@@ -20,7 +20,8 @@ FULL_DISK_S = 600.0
 #: A key shorter than this isn't searched for in the output: it would hit ordinary words.
 SHORTEST_KEY = 6
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_MASK = b"********"
+#: What takes the place of a key.
+MASK = "********"
 
 
 def start_argv(module: str, directory: Path) -> list[str]:
@@ -107,7 +108,7 @@ class Log:
         data = self.held + data
         self.held = b""
         if self._key:
-            data = data.replace(self._key, _MASK)
+            data = data.replace(self._key, MASK.encode())
             for length in range(min(len(self._key) - 1, len(data)), 0, -1):
                 if data.endswith(self._key[:length]):
                     self.held, data = data[-length:], data[:-length]

@@ -11,6 +11,9 @@
 
     STARTING -> RUNNING -> SUCCEEDED | FAILED | STOPPED
                    └─────> LOST      (the supervisor is gone, and no exit.json)
+
+A job in a container has no engine process of its own: its watcher is the supervisor. Where that is gone, the container
+may still run, and another watcher is started; only where that can't be done is such a job lost.
 """
 
 from __future__ import annotations
@@ -37,6 +40,8 @@ __all__ = ["Artefact", "Job", "JobState", "Result", "Snapshot", "Update"]
 BLOCK = 1 << 18
 #: Seconds between the record and the supervisor's first sign of life after which the job counts as lost.
 START_LIMIT_S = 60.0
+#: Seconds after the first look during which a job is looked at ten times as often.
+EAGER_S = 1.0
 #: Exit codes that mean "stopped by SIGINT or SIGTERM", as a shell reports them and as the kernel does.
 STOPPED_CODES = frozenset({130, 143, -2, -15})
 
@@ -72,8 +77,13 @@ class Job:
         self.command = _command(record["command"])
         #: The command as typed, the key masked.
         self.shown = str(record["shown"])
+        #: Where it runs, for a person: ``embedded engine``, or the container's image.
+        self.where = str(record.get("where") or "embedded engine")
+        #: Why there, where nobody chose.
+        self.why = str(record.get("why") or "")
         self.started = datetime.fromtimestamp(float(record["started"]), UTC)
         self._record = record
+        self._next_try = 0.0
         self._reader: _LogReader | None = None
         self._lock = threading.Lock()
 
@@ -99,13 +109,24 @@ class Job:
             return JobState.RUNNING
         # It may have ended between the two looks.
         ended = self._ended()
-        return JobState.LOST if ended is None else _final_state(ended)
+        if ended is not None:
+            return _final_state(ended)
+        return JobState.RUNNING if self._watch_again() else JobState.LOST
+
+    def _watch_again(self) -> bool:
+        """Have the container of a job whose watcher is gone watched again, at most once in two seconds."""
+        if self.backend != "docker" or time.monotonic() < self._next_try:
+            return False
+        self._next_try = time.monotonic() + 2.0
+        from taomagic.launcher.runners.docker import watch_again
+
+        return watch_again(self.directory, self._record)
 
     @property
     def exit_code(self) -> int | None:
         """Exit code of the command, negative for a signal; ``None`` while it runs or where it is unknown."""
         ended = self._ended()
-        return None if ended is None else int(ended["exit_code"])
+        return None if ended is None or ended["exit_code"] is None else int(ended["exit_code"])
 
     @property
     def seconds(self) -> float:
@@ -143,7 +164,7 @@ class Job:
             the final state.
         """
         reader = _LogReader(self)
-        quiet_since = float("-inf")
+        opened, quiet_since = time.monotonic(), float("-inf")
         while True:
             began = time.monotonic()
             finished = self.state.finished  # asked before reading: what is read afterwards is then complete
@@ -161,7 +182,9 @@ class Job:
             if new or time.monotonic() - quiet_since >= 1.0:
                 quiet_since = time.monotonic()
                 yield Update(tuple(new), reader.snapshot())
-            time.sleep(max(0.0, poll_s - (time.monotonic() - began)))
+            # A command of a second must not look like one of two: at the beginning, look more often.
+            pause = poll_s if time.monotonic() - opened > EAGER_S else poll_s / 10
+            time.sleep(max(0.0, pause - (time.monotonic() - began)))
 
     def follow(self, poll_s: float = 0.1) -> Iterator[Snapshot]:
         """Yield snapshots until the job has ended; see :meth:`updates`."""
@@ -236,6 +259,8 @@ class Job:
         return list(self.snapshot().lines[-n:]) if n > 0 else []
 
     def _signal(self, wish: processes.Wish) -> None:
+        if self.backend == "docker":
+            _ = self.state  # asked first: it finds a new watcher for a container that has lost its own
         process = records.read_json(self.directory / "process.json")
         if process is not None and self._ended() is None:
             processes.send(wish, process, self.directory, list(self._record["engine_argv"]))
@@ -248,6 +273,15 @@ class Job:
                 return False
             time.sleep(0.05)
         return True
+
+    def explain_end(self) -> tuple[str, str]:
+        """Return cause and hint where what ended the command isn't in its log; else empty texts."""
+        ended = self._ended()
+        if ended is None or self.backend != "docker":
+            return "", ""
+        from taomagic.launcher.containers import endings
+
+        return endings.explain(ended, self.where)
 
     def _ended(self) -> Mapping[str, Any] | None:
         return records.read_json(self.directory / "exit.json")
@@ -305,8 +339,10 @@ class _LogReader:
         if state.finished and not final:
             state, exit_code = JobState.RUNNING, None
         guesses: tuple[str, ...] = ()
+        cause = ""
         if state in {JobState.FAILED, JobState.LOST}:
-            guesses = hints.guess(exit_code, self._progress.recent_text())
+            cause, hint = job.explain_end()
+            guesses = (hint,) if hint else hints.guess(exit_code, self._progress.recent_text())
         return self._progress.snapshot(
             state=state,
             command=job.shown,
@@ -316,10 +352,13 @@ class _LogReader:
             elapsed_s=job.seconds,
             log_path=job.log_path,
             hints=guesses,
+            cause=cause,
         )
 
 
 def _final_state(ended: Mapping[str, Any]) -> JobState:
+    if ended["exit_code"] is None:
+        return JobState.STOPPED if ended.get("stopped") else JobState.FAILED
     code = int(ended["exit_code"])
     if code == 0:
         # NVIDIA's containers may end with 0 after a failure; what they say counts.

@@ -1,13 +1,19 @@
-"""From a command to a running job: check, choose the runner, start."""
+"""From a command to a running job: choose where, check, start."""
 
 from __future__ import annotations
 
-from taomagic.launcher import preflight
-from taomagic.launcher.command import Command
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from taomagic.errors import TaoError, UsageProblem
+from taomagic.launcher import backends
+from taomagic.launcher.command import Command, reject_empty
 from taomagic.launcher.context import Context
 from taomagic.launcher.job import Job
 from taomagic.launcher.runners.base import Runner
-from taomagic.launcher.runners.process import ProcessRunner
+
+if TYPE_CHECKING:
+    from taomagic.launcher.containers.images import PullProgress
 
 
 def launch(
@@ -16,6 +22,7 @@ def launch(
     *,
     backend: str | None = None,
     runner: Runner | None = None,
+    report: Callable[[PullProgress], None] | None = None,
 ) -> tuple[Job, tuple[str, ...]]:
     """Check a command and start it.
 
@@ -29,6 +36,8 @@ def launch(
         ``auto``, ``process`` or ``docker``; by default ``TAOMAGIC_BACKEND``, else ``auto``.
     runner
         Who starts it, in place of the one that ``backend`` means.
+    report
+        Told how far the image is pulled, if it must be.
 
     Returns
     -------
@@ -40,10 +49,37 @@ def launch(
     Raises
     ------
     TaoError
-        The command is wrong or can't be started; see :func:`taomagic.launcher.preflight.check`.
+        The command is wrong or can't be started; see :func:`taomagic.launcher.preflight.check` and
+        :func:`taomagic.launcher.containers.checks.check`.
     """
+    if command.wants_shell:
+        raise UsageProblem(
+            f"`tao {command.label}` alone opens a shell in the task's container, which needs a terminal.",
+            where=f"tao {command.label}",
+            hint=f"In a terminal: tao {command.label}. One command here: tao {command.label} run ls -l /workspace",
+        )
     context = context or Context.current()
-    warnings = preflight.check(
-        command, context, backend=preflight.choose_backend(backend, dict(context.environ))
-    )
-    return (runner or ProcessRunner()).start(command, context), warnings
+    reject_empty(command)
+    choice = backends.choose(command, context, backend) if runner is None else backends.Choice("process")
+    if choice.backend == "docker":
+        from taomagic.launcher.containers import starting
+
+        return starting.start(command, context, choice, report)
+    if choice.backend == "host":
+        from taomagic.launcher.runners.process import HostRunner
+
+        return HostRunner().start(command, context), ()
+    return _in_process(command, context, choice, runner)
+
+
+def _in_process(
+    command: Command, context: Context, choice: backends.Choice, runner: Runner | None
+) -> tuple[Job, tuple[str, ...]]:
+    from taomagic.launcher import preflight
+    from taomagic.launcher.runners.process import ProcessRunner
+
+    warnings = preflight.check(command, context)
+    return (runner or ProcessRunner(why=choice.why)).start(command, context), warnings
+
+
+__all__ = ["TaoError", "launch"]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from taomagic.errors import DataProblem, EnvironmentProblem, ModelFileProblem, SpecProblem, UsageProblem
-from taomagic.launcher import catalog
+from taomagic.launcher import backends
 from taomagic.launcher.command import Command, reject_empty
 from taomagic.launcher.context import Context
 from taomagic.project.paths import CONTAINER_ROOT
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from taomagic.spec.dataset_export import DatasetExport
     from taomagic.spec.settings import SSDExperiment
 
-Backend = Literal["auto", "process", "docker"]
-BACKENDS: tuple[Backend, ...] = ("auto", "process", "docker")
-
 #: Less free space than this is worth a warning; a checkpoint of ResNet-18 has about 150 MB.
 LOW_DISK_BYTES = 2 * 1024**3
 _ENGINE = ("torch", "numpy", "cv2", "safetensors", "h5py", "cryptography")
@@ -35,24 +32,8 @@ _EXPORT = ("onnx", "onnxruntime")
 _ENCRYPTED = (".tlt", ".etlt")
 
 
-def choose_backend(wish: str | None, environ: object = None) -> Backend:
-    """Return the backend that is wished for: the argument, else ``TAOMAGIC_BACKEND``, else ``auto``.
-
-    Raises
-    ------
-    UsageProblem
-        There is no such backend.
-    """
-    variables = environ if isinstance(environ, dict) else os.environ
-    name = (wish or variables.get("TAOMAGIC_BACKEND") or "auto").lower()
-    if name not in BACKENDS:
-        near = catalog.nearest(name, BACKENDS)
-        raise UsageProblem(f'There is no backend "{name}".', hint=f"{near}Backends: {', '.join(BACKENDS)}.")
-    return cast(Backend, name)
-
-
-def check(command: Command, context: Context, *, backend: Backend = "auto") -> tuple[str, ...]:
-    """Check a command before it is started.
+def check(command: Command, context: Context) -> tuple[str, ...]:
+    """Check a command before the embedded engine is started with it.
 
     Parameters
     ----------
@@ -60,8 +41,6 @@ def check(command: Command, context: Context, *, backend: Backend = "auto") -> t
         With ``action == "run"``.
     context
         What it would be started with.
-    backend
-        ``auto`` and ``process`` mean the embedded engine.
 
     Returns
     -------
@@ -73,12 +52,12 @@ def check(command: Command, context: Context, *, backend: Backend = "auto") -> t
     UsageProblem
         An argument is wrong, missing or empty.
     EnvironmentProblem
-        The command can't run on this backend, a package is missing, or a folder can't be written.
+        The engine doesn't know the command, a package is missing, or a folder can't be written.
     SpecProblem, DataProblem, ModelFileProblem
         A file is missing or wrong.
     """
     reject_empty(command)
-    _runs_here(command, backend)
+    _runs_here(command)
     _packages(command)
     from taomagic.spec.arguments import parse_arguments
 
@@ -87,25 +66,13 @@ def check(command: Command, context: Context, *, backend: Backend = "auto") -> t
     return _Checks(command, context, arguments).run()
 
 
-def _runs_here(command: Command, backend: Backend) -> None:
-    engine = catalog.engine_tasks()
-    able = command.group == "model" and command.subtask in engine.get(command.task, ())
-    if able and backend != "docker":
-        return
-    shown = "; ".join(f"{task} ({', '.join(words)})" for task, words in engine.items())
-    image = catalog.release().image(command.group, command.task)
-    where = f" NVIDIA's container for it is {image.name}." if image else ""
-    if backend == "docker":
+def _runs_here(command: Command) -> None:
+    if not backends.engine_runs(command):
         raise EnvironmentProblem(
-            "This version of taomagic can't run commands in NVIDIA's containers yet.",
+            f"The embedded engine can't run {command.label}.",
             where=f"tao {command.label}",
-            hint=f"--backend process runs, without containers: {shown}.{where}",
+            hint=f"It runs: {backends.shown_engine_tasks()}. Other tasks run in containers: --backend docker",
         )
-    raise EnvironmentProblem(
-        f"The embedded engine can't run {command.label}.",
-        where=f"tao {command.label}",
-        hint=f"It runs: {shown}. Running containers comes with a later version.{where}",
-    )
 
 
 def _packages(command: Command) -> None:

@@ -243,6 +243,7 @@ class Progress:
         elapsed_s: float,
         log_path: Path | None = None,
         hints: tuple[str, ...] = (),
+        cause: str = "",
     ) -> Snapshot:
         """Return what is known now; the keyword arguments are what only the job knows."""
         step, activity = self._step, self._activity
@@ -268,8 +269,8 @@ class Progress:
             bar="" if state.finished else self._bar,
             errors=tuple(self._errors),
             warnings=tuple(self._warnings),
-            cause=self._cause[0],
-            hints=tuple(dict.fromkeys((*self._hints, *hints))),
+            cause=cause or self._cause[0],
+            hints=tuple(dict.fromkeys((*hints, *self._hints) if cause else (*self._hints, *hints))),
             artefacts=tuple(self._artefacts.values()),
             history=tuple(dict(self._history[epoch]) for epoch in sorted(self._history)),
             notes=tuple(self._notes),

@@ -26,7 +26,7 @@ from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT, Popen
 from types import FrameType
 
-from taomagic.launcher.detached import Log, detach, write_json
+from taomagic.launcher.detached import MASK, Log, detach, write_json
 
 #: Seconds after the engine's end during which output of its children is still waited for.
 DRAIN_S = 1.0
@@ -108,7 +108,7 @@ def run(directory: Path, ready: int) -> None:
         log = Log(directory / "log.txt", environ.get("TAOMAGIC_KEY", "").encode())
         # In case a signal arrives before there is anything to pass it on to.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        engine = Engine(record["engine_argv"], record["cwd"], environ)
+        engine = Engine(_with_key(record["engine_argv"], environ), record["cwd"], environ)
     except OSError as error:
         os.write(ready, f"{error.strerror}: {error.filename or directory}".encode())
         return
@@ -137,6 +137,12 @@ def run(directory: Path, ready: int) -> None:
         reserve,
     )
     reserve.unlink(missing_ok=True)
+
+
+def _with_key(argv: list[str], environ: dict[str, str]) -> list[str]:
+    """Put the key in place of the stars that the record has for it; the embedded engine's argv has none."""
+    key = environ.get("TAOMAGIC_KEY", "")
+    return [word.replace(MASK, key) if MASK in word else word for word in argv]
 
 
 def main() -> int:

@@ -37,13 +37,13 @@ def ready(context: Context) -> Context:
     return context
 
 
-def check(context: Context, *words: str, backend: preflight.Backend = "auto") -> tuple[str, ...]:
-    return preflight.check(parse_command(list(words)), context, backend=backend)
+def check(context: Context, *words: str) -> tuple[str, ...]:
+    return preflight.check(parse_command(list(words)), context)
 
 
-def problem(context: Context, *words: str, backend: preflight.Backend = "auto") -> TaoError:
+def problem(context: Context, *words: str) -> TaoError:
     with pytest.raises(TaoError) as caught:
-        check(context, *words, backend=backend)
+        check(context, *words)
     return caught.value
 
 
@@ -152,29 +152,11 @@ def test_missing_packages_name_the_extra(ready: Context, monkeypatch: pytest.Mon
     assert "taomagic[engine]" in found.hint
 
 
-@pytest.mark.parametrize(
-    ("words", "backend"),
-    [
-        (("detectnet_v2", "train", "-e", "x"), "auto"),
-        (("deploy", "ssd", "gen_trt_engine", "-m", "x"), "process"),
-        (("ssd", "train", "-e", "x", "-r", "y"), "docker"),
-    ],
-)
-def test_what_only_a_container_can_do_is_said_honestly(
-    ready: Context, words: tuple[str, ...], backend: preflight.Backend
-) -> None:
-    found = problem(ready, *words, backend=backend)
+def test_what_the_engine_does_not_know_is_said_honestly(ready: Context) -> None:
+    found = problem(ready, "detectnet_v2", "train", "-e", "x")
     assert isinstance(found, EnvironmentProblem)
-    assert "nvcr.io/nvidia/tao/tao-toolkit" in found.hint
     assert "ssd (dataset_convert" in found.hint
-
-
-def test_backend_comes_from_the_argument_then_the_environment() -> None:
-    assert preflight.choose_backend(None, {}) == "auto"
-    assert preflight.choose_backend(None, {"TAOMAGIC_BACKEND": "process"}) == "process"
-    assert preflight.choose_backend("docker", {"TAOMAGIC_BACKEND": "process"}) == "docker"
-    with pytest.raises(UsageProblem, match="no backend"):
-        preflight.choose_backend("dokcer", {})
+    assert "--backend docker" in found.hint
 
 
 def test_missing_and_empty_image_folders(ready: Context) -> None:

@@ -14,7 +14,6 @@ SIGTERM or SIGINT sends the container its stop signal; the second one, or SIGUSR
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
@@ -37,6 +36,7 @@ PATIENCE_S = 2.0
 REMOVE_S = 60.0
 #: Exit codes of a command that isn't there or can't be executed, as a shell gives them.
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
+_SHELL_CODES = {NOT_FOUND, NOT_EXECUTABLE}
 _NEVER = "0001-01-01T00:00:00.000000000Z"
 
 
@@ -192,7 +192,7 @@ class Watch:
         """
         skip = self._skip_entries
         position = self._position = Position(self._position.since)
-        query: dict[str, object] = {"follow": True, "stdout": True, "stderr": True, "timestamps": True}
+        query: dict[str, Any] = {"follow": True, "stdout": True, "stderr": True, "timestamps": True}
         if position.since != _NEVER:
             query["since"] = unix_time(position.since)
         reader = FrameReader()
@@ -258,10 +258,17 @@ class Watch:
                 "lost_bytes": self._log.lost,
                 "removed": state is None,
                 "oom_killed": bool(state and state.get("OOMKilled")),
-                "engine_error": str(state.get("Error", "")) if state else "",
+                "engine_error": (str(state.get("Error", "")) or self._no_program(code)) if state else "",
                 "engine_away": self.away,
             },
             reserve,
+        )
+
+    def _no_program(self, code: int | None) -> str:
+        """Return how the container's init says that there is no such program; without one the engine says it."""
+        lines = self._log.end.decode("utf-8", "replace").splitlines() if code in _SHELL_CODES else []
+        return next(
+            (line for line in reversed(lines) if line.startswith("[FATAL tini") and "exec" in line), ""
         )
 
     def remove(self) -> None:
@@ -302,7 +309,7 @@ def run(directory: Path, request: dict[str, Any], ready: int) -> None:
         The job's folder.
     request
         ``endpoint`` (arguments of :class:`Endpoint`), ``container`` (its name), ``key``, ``stop_signal``, and for a new
-        container ``body`` (as the API takes it) and ``archive`` (a tar to unpack in it, base64, or ``None``).
+        container ``body``, as the API takes it.
     ready
         A pipe: ``ok``, or why nothing runs.
     """
@@ -316,11 +323,11 @@ def run(directory: Path, request: dict[str, Any], ready: int) -> None:
         watch = Watch(directory, engine, name, str(request.get("key") or "").encode())
         new = request.get("body") is not None
         if new:
-            _create(engine, name, request)
+            engine.post("/containers/create", request["body"], name=name)
         write_json(directory / "process.json", {"supervisor": os.getpid(), "container": name})
         watch.install_handlers(str(request.get("stop_signal") or ""))
         if new:
-            refused = _start(engine, name)
+            refused = _start(engine, name, request)
     except (OSError, EngineProblem) as error:
         with contextlib.suppress(EngineProblem):
             engine.delete(f"/containers/{name}", force=True, v=True)
@@ -340,26 +347,32 @@ def run(directory: Path, request: dict[str, Any], ready: int) -> None:
     watch.remove()
 
 
-def _create(engine: Engine, name: str, request: dict[str, Any]) -> None:
-    engine.post("/containers/create", request["body"], name=name)
-    if request.get("archive"):
-        engine.put(f"/containers/{name}/archive", base64.b64decode(request["archive"]), path="/")
-
-
-def _start(engine: Engine, name: str) -> str:
+def _start(engine: Engine, name: str, request: dict[str, Any]) -> str:
     """Start the container; return the engine's words where the image doesn't hold the command."""
     try:
         engine.post(f"/containers/{name}/start")
     except EngineProblem as problem:
-        # That is how the command ended, as in a shell, and not a failure to start it.
-        words = str(problem)
-        if any(part in words.lower() for part in ("executable file not found", "no such file or directory")):
-            if "mount" not in words.lower():
-                return words
-        elif "permission denied" in words.lower() and "exec" in words.lower():
-            return words
+        words = str(problem).lower()
+        host = request["body"].get("HostConfig", {})
+        if "docker-init" in words and host.get("Init"):
+            # Debian's package only recommends it. Without it the command is process 1, and some ignore signals then.
+            engine.delete(f"/containers/{name}", force=True, v=True)
+            host["Init"] = False
+            engine.post("/containers/create", request["body"], name=name)
+            return _start(engine, name, request)
+        if _is_no_program(words):
+            return str(problem)  # that is how the command ended, as in a shell, not a failure to start it
         raise
     return ""
+
+
+def _is_no_program(words: str) -> bool:
+    if "mount" in words or "exec" not in words:
+        return False
+    return any(
+        part in words
+        for part in ("executable file not found", "no such file or directory", "permission denied")
+    )
 
 
 def main() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Protocol
 
 from taomagic.launcher.command import Command
@@ -23,8 +24,8 @@ class Runner(Protocol):
     def start(self, command: Command, context: Context) -> Job:
         """Write the job's record, then start the command.
 
-        The key, if there is one, must reach the command by ``TAOMAGIC_KEY`` only: it is in no record and no command
-        line.
+        The key, if there is one, must not be in any record, and in the embedded engine's case in no command line: that
+        gets it by ``TAOMAGIC_KEY``.
 
         Raises
         ------
@@ -32,3 +33,27 @@ class Runner(Protocol):
             The command can't be started; no job is left behind.
         """
         ...
+
+
+def command_record(command: Command) -> dict[str, object]:
+    """Return a command as a job's record holds it: without its key."""
+    bare = command.without_key()
+    return {
+        "action": bare.action,
+        "group": bare.group,
+        "task": bare.task,
+        "subtask": bare.subtask,
+        "args": list(bare.args),
+    }
+
+
+def status_file(command: Command, context: Context) -> dict[str, object]:
+    """Return where a command writes its ``status.json``, and its size so far, as a job's record holds them."""
+    results = command.option("-r", "--results_dir")
+    if not results:
+        return {}
+    file = context.host(results) / "status.json"
+    size = 0
+    with contextlib.suppress(OSError):
+        size = file.stat().st_size
+    return {"status_file": str(file), "status_offset": size}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import subprocess
@@ -16,6 +15,8 @@ from taomagic.launcher import detached, processes, records
 from taomagic.launcher.command import Command
 from taomagic.launcher.context import Context
 from taomagic.launcher.job import Job
+from taomagic.launcher.keys import mask_key
+from taomagic.launcher.runners.base import command_record, status_file
 
 #: Seconds that starting may take; a machine that swaps needs a few.
 START_LIMIT_S = 60.0
@@ -29,33 +30,34 @@ class ProcessRunner:
     engine_argv
         The program and its first words; the task, sub-task and arguments are added. By default this Python with
         ``-m taomagic.engine``.
+    why
+        The reason for the embedded engine, where nobody chose.
     """
+
+    #: What a job's record calls the place.
+    where = "embedded engine"
 
     name = "process"
 
-    def __init__(self, engine_argv: Sequence[str] | None = None) -> None:
+    def __init__(self, engine_argv: Sequence[str] | None = None, why: str = "") -> None:
+        self._why = why
         # -P: a file torch.py or json.py in the notebook's folder must not be imported in place of the real one.
         self._program = list(engine_argv or (sys.executable, "-P", "-u", "-m", "taomagic.engine"))
 
     def start(self, command: Command, context: Context) -> Job:
         """Start the engine; see :meth:`taomagic.launcher.runners.base.Runner.start`."""
-        bare = command.without_key()
-        argv = [*self._program, *bare.words]
+        argv = self._argv(command)
         directory = records.create(
             context.project_dir,
             {
                 "backend": self.name,
-                "command": {
-                    "action": bare.action,
-                    "group": bare.group,
-                    "task": bare.task,
-                    "subtask": bare.subtask,
-                    "args": list(bare.args),
-                },
+                "command": command_record(command),
                 "shown": command.masked(),
                 "cwd": str(context.cwd),
                 "engine_argv": argv,
-                **_status_file(command, context),
+                "where": self.where,
+                "why": self._why,
+                **status_file(command, context),
             },
             context.mounts,
         )
@@ -71,6 +73,9 @@ class ProcessRunner:
         records.remember_project(context.project_dir, context.environ)
         records.prune(context.project_dir)
         return Job(directory)
+
+    def _argv(self, command: Command) -> list[str]:
+        return [*self._program, *command.without_key().words]
 
     def _environ(self, command: Command, context: Context, directory: Path) -> dict[str, str]:
         environ = dict(context.environ)
@@ -107,12 +112,15 @@ class ProcessRunner:
             )
 
 
-def _status_file(command: Command, context: Context) -> dict[str, object]:
-    results = command.option("-r", "--results_dir")
-    if not results:
-        return {}
-    file = context.host(results) / "status.json"
-    size = 0
-    with contextlib.suppress(OSError):
-        size = file.stat().st_size
-    return {"status_file": str(file), "status_offset": size}
+class HostRunner(ProcessRunner):
+    """Runs the program of the task's name on this machine, as NVIDIA's launcher does with ``TAO_DOCKER_DISABLE=1``.
+
+    That is for those who are inside NVIDIA's container already. The words, and the key among them, go to the program as
+    they were typed; the record holds stars in place of the key, and the supervisor puts it back.
+    """
+
+    where = "this machine"
+
+    def _argv(self, command: Command) -> list[str]:
+        program, *words = command.container_argv
+        return [program, *mask_key(words)]
