@@ -116,15 +116,16 @@ def image_name(command: Command, context: Context) -> str:
 
 def _missing_for_container(command: Command, context: Context) -> str:
     """Return what keeps ``auto`` from NVIDIA's container; empty where nothing does."""
-    from taomagic.launcher.containers import images
+    from taomagic.launcher.containers import engine as engines
     from taomagic.launcher.containers.api import EngineProblem
-    from taomagic.launcher.containers.engine import connect, facts
 
     try:
-        image = image_name(command, context)
-        engine = connect(context.environ)
-        if not facts(engine).has_gpus:
+        engine = engines.connect(context.environ)
+        if not engines.facts(engine).has_gpus:
             return "the Docker engine here offers no GPU"
+        from taomagic.launcher.containers import images
+
+        image = image_name(command, context)
         if images.find(engine, image) is None:
             return f"the image {image} isn't here"
     except EngineProblem:
