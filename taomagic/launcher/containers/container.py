@@ -187,7 +187,8 @@ def _is_shell(entrypoint: Iterable[str] | None) -> bool:
     )
 
 
-def _caller() -> str:
+def caller_id() -> str:
+    """Return the person's ``UID:GID``; empty where a system has none."""
     return f"{os.getuid()}:{os.getgid()}" if hasattr(os, "getuid") else ""
 
 
@@ -196,9 +197,9 @@ def _user(wish: str | None, engine: EngineFacts) -> str:
 
     By default the caller, so that results are theirs; NVIDIA's launcher takes root.
     """
-    user = wish or _caller()
+    user = wish or caller_id()
     # Behind a rootless engine the caller is root in there; their own number would be a stranger's.
-    return "0:0" if engine.rootless and user == _caller() else user
+    return "0:0" if engine.rootless and user == caller_id() else user
 
 
 def _home(user: str, context: Context, mounts: MountMap) -> tuple[dict[str, str], dict[str, str]]:
@@ -213,7 +214,7 @@ def _home(user: str, context: Context, mounts: MountMap) -> tuple[dict[str, str]
     if not uid.isdigit() or int(uid) == 0:
         return {}, {}  # root has a home, and so has a user whom the image knows by name
     name = context.environ.get("USER") or context.environ.get("LOGNAME") or ""
-    if not _LOGIN.fullmatch(name) or user != _caller() or name == "root":
+    if not _LOGIN.fullmatch(name) or user != caller_id() or name == "root":
         name = "tao"
     home = f"/home/{name}"
     variables = {"HOME": home, "USER": name, "LOGNAME": name}
