@@ -363,7 +363,10 @@ def _final_state(ended: Mapping[str, Any]) -> JobState:
     if code == 0:
         # NVIDIA's containers may end with 0 after a failure; what they say counts.
         return JobState.FAILED if ended.get("status") == "FAIL" else JobState.SUCCEEDED
-    return JobState.STOPPED if ended.get("stopped") or code in STOPPED_CODES else JobState.FAILED
+    if ended.get("stopped"):
+        return JobState.STOPPED
+    # An engine that shuts down stops its containers; nobody wanted the end of this command.
+    return JobState.STOPPED if code in STOPPED_CODES and not ended.get("engine_away") else JobState.FAILED
 
 
 def _command(record: Mapping[str, Any]) -> Command:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from taomagic.launcher.command import Command
 from taomagic.launcher.context import Context
+from taomagic.launcher.detached import MASK, SHORTEST_KEY
 from taomagic.launcher.job import Job
 
 
@@ -36,14 +37,23 @@ class Runner(Protocol):
 
 
 def command_record(command: Command) -> dict[str, object]:
-    """Return a command as a job's record holds it: without its key."""
+    """Return a command as a job's record holds it: its parts and the way to show it, the key nowhere in them."""
     bare = command.without_key()
+    key = command.key() or ""
+
+    def hide(text: str) -> str:
+        # Somebody may have named a folder after the key; in a record that counts as told, too.
+        return text.replace(key, MASK) if len(key) >= SHORTEST_KEY else text
+
     return {
-        "action": bare.action,
-        "group": bare.group,
-        "task": bare.task,
-        "subtask": bare.subtask,
-        "args": list(bare.args),
+        "command": {
+            "action": bare.action,
+            "group": bare.group,
+            "task": bare.task,
+            "subtask": bare.subtask,
+            "args": [hide(word) for word in bare.args],
+        },
+        "shown": hide(command.masked()),
     }
 
 

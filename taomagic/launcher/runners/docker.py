@@ -67,8 +67,7 @@ class DockerRunner:
             context.project_dir,
             {
                 "backend": self.name,
-                "command": command_record(command),
-                "shown": command.masked(),
+                **command_record(command),
                 "cwd": str(context.cwd),
                 "engine_argv": [],
                 "where": self._image_name,

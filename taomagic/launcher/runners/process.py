@@ -51,8 +51,7 @@ class ProcessRunner:
             context.project_dir,
             {
                 "backend": self.name,
-                "command": command_record(command),
-                "shown": command.masked(),
+                **command_record(command),
                 "cwd": str(context.cwd),
                 "engine_argv": argv,
                 "where": self.where,
