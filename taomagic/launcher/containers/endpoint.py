@@ -220,7 +220,7 @@ def find_endpoint(environ: Mapping[str, str]) -> Endpoint:
     """
     if host := environ.get("DOCKER_HOST", ""):
         tls = environ.get("DOCKER_TLS_VERIFY", "") or environ.get("DOCKER_TLS", "")
-        folder = environ.get("DOCKER_CERT_PATH", "") or _config_dir(environ)
+        folder = environ.get("DOCKER_CERT_PATH", "") or config_dir(environ)
         return Endpoint(host, folder if tls else "", verify=bool(environ.get("DOCKER_TLS_VERIFY", "")))
     name = environ.get("DOCKER_CONTEXT", "") or _current_context(environ)
     if name and name != "default":
@@ -237,14 +237,15 @@ def find_endpoint(environ: Mapping[str, str]) -> Endpoint:
     return Endpoint(f"unix://{[*usable, *found, SOCKETS[0]][0]}")
 
 
-def _config_dir(environ: Mapping[str, str]) -> str:
+def config_dir(environ: Mapping[str, str]) -> str:
+    """Return the folder of the ``docker`` command's own configuration."""
     home = environ.get("HOME", "") or os.path.expanduser("~")  # noqa: PTH111
     return environ.get("DOCKER_CONFIG", "") or f"{home}/.docker"
 
 
 def _current_context(environ: Mapping[str, str]) -> str:
     try:
-        with open(f"{_config_dir(environ)}/config.json", encoding="utf-8") as file:  # noqa: PTH123
+        with open(f"{config_dir(environ)}/config.json", encoding="utf-8") as file:  # noqa: PTH123
             name = json.load(file).get("currentContext", "")
     except (OSError, ValueError, AttributeError):
         return ""  # a broken file there is told by whoever needs what is in it
@@ -256,7 +257,7 @@ def _context(name: str, environ: Mapping[str, str]) -> Endpoint:
 
     # The docker command files a context under the hash of its name.
     folder = hashlib.sha256(name.encode()).hexdigest()
-    root = f"{_config_dir(environ)}/contexts"
+    root = f"{config_dir(environ)}/contexts"
     try:
         with open(f"{root}/meta/{folder}/meta.json", encoding="utf-8") as file:  # noqa: PTH123
             entry = json.load(file)["Endpoints"]["docker"]
