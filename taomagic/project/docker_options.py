@@ -43,10 +43,10 @@ _REFUSED = {
     "workdir": "The image's own folder is used; write absolute paths of the container in the command.",
 }
 _UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgtp]?)i?b?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmgtp]?)i?b?", re.IGNORECASE | re.ASCII)
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?"
 _USER = re.compile(f"{_NAME}(:{_NAME})?")
-_PORT = re.compile(r"(\d{1,5})(?:/(tcp|udp|sctp))?")
+_PORT = re.compile(r"(\d{1,5})(?:/(tcp|udp|sctp))?", re.ASCII)
 
 
 def parse_size(value: object) -> int | None:
