@@ -10,6 +10,7 @@ import contextlib
 import math
 import os
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -212,7 +213,8 @@ class JobShelf:
             "project": self._root.contents_path(job.directory.parents[2]),
             "state": str(entry.state),
             "stopping": running and entry.stopping is not None and not entry.stopping.done(),
-            "started": job.started.timestamp(),
+            # Reckoned here, because the clock of the page may be another one.
+            "age": max(0.0, time.time() - job.started.timestamp()),
             "seconds": job.seconds,
             "fraction": now.fraction if now else None,
             "epoch": now.epoch if now else None,
