@@ -6,12 +6,18 @@ BIN := $(VENV)/bin
 NET ?= ssd
 DEMO_DIR ?= demo
 
-.PHONY: demo test lint types imports unit notebooks protos wheel clean help
+# The JupyterLab extension is written in TypeScript, so building it needs Node.js. Nothing else does.
+LABEXTENSION := build/labextension/package.json
+LABEXTENSION_WITH_NODE := $(if $(shell command -v npm),$(LABEXTENSION))
+LABEXTENSION_SOURCES := $(addprefix labextension/,package.json tsconfig.json $(shell cd labextension && find src style -type f))
+
+.PHONY: demo test lint types imports unit notebooks protos labextension wheel clean help
 
 help:
 	@echo "make demo    set up, draw sample data, train, prune, retrain and export a detector, show the result"
 	@echo "make test    set up, check style, types and imports, run all tests"
 	@echo "make lint | types | unit    one part of it;  make notebooks | protos    rebuild generated files"
+	@echo "make labextension    build the JupyterLab extension (needs Node.js 18 or newer);  make wheel    build the package"
 
 # One stamp for each set of dependencies, so that `make demo` doesn't wait for development tools.
 $(VENV)/.base:
@@ -44,7 +50,7 @@ types: $(VENV)/.dev
 imports: $(VENV)/.dev
 	$(BIN)/lint-imports --no-cache
 
-unit: $(VENV)/.dev
+unit: $(VENV)/.dev $(LABEXTENSION_WITH_NODE)
 	$(BIN)/python -m pytest
 
 notebooks: $(VENV)/.dev
@@ -53,8 +59,21 @@ notebooks: $(VENV)/.dev
 protos: $(VENV)/.dev
 	$(BIN)/python -m taomagic.spec.generate
 
-wheel: $(VENV)/.dev
+labextension: $(LABEXTENSION)
+
+labextension/node_modules/.installed: labextension/package-lock.json
+	cd labextension && npm ci --silent --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+# JupyterLab's own package.json says which libraries it shares with its extensions.
+$(LABEXTENSION): $(VENV)/.demo labextension/node_modules/.installed $(LABEXTENSION_SOURCES)
+	core=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib") + "/jupyterlab/staging")') && \
+	cd labextension && npm run --silent build -- "$$core"
+	@mkdir -p $(VENV)/share/jupyter/labextensions
+	ln -sfn $(abspath $(dir $@)) $(VENV)/share/jupyter/labextensions/taomagic
+
+wheel: $(VENV)/.dev $(LABEXTENSION_WITH_NODE)
 	$(BIN)/python -m build --wheel
 
 clean:
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis $(DEMO_DIR)
+	rm -rf $(VENV) dist build labextension/node_modules labextension/lib .mypy_cache .ruff_cache .pytest_cache .hypothesis $(DEMO_DIR)
