@@ -113,9 +113,14 @@ def own_daemon() -> Iterator[Callable[..., Daemon]]:
 
 
 @pytest.fixture
-def clean_docker(docker_engine: Docker) -> Iterator[Docker]:
-    """The engine; containers with a job's label that appear during the test are removed at its end."""
+def clean_docker(docker_engine: Docker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
+    """The engine; at the test's end its jobs' containers are removed, and nobody else's."""
     before = set(docker_engine.containers())
     yield docker_engine
-    if left := set(docker_engine.containers()) - before:
-        docker_engine.run("rm", "-f", "-v", *left, check=False)
+    ours = str(tmp_path_factory.getbasetemp())
+    for name in set(docker_engine.containers()) - before:
+        found = docker_engine.run(
+            "inspect", "--format", '{{index .Config.Labels "taomagic.project"}}', name, check=False
+        )
+        if found.stdout.startswith(ours):
+            docker_engine.run("rm", "-f", "-v", name, check=False)
