@@ -180,10 +180,17 @@ def _container_port(text: str) -> str:
 
 
 def _is_shell(entrypoint: Iterable[str] | None) -> bool:
-    """Tell whether an entry point is a bare shell, which would take the task for a script to read."""
+    """Tell whether an entry point is a shell that wouldn't run the task.
+
+    A bare one (``bash``) takes the task for a script to read; one with a line of its own (``sh -c …``, Docker's shell
+    form) drops what follows, unless the line has ``"$@"``. NVIDIA's launcher never meets this: it runs the task beside
+    the entry point, by `docker exec`.
+    """
     words = list(entrypoint or ())
-    return (
-        bool(words) and PurePosixPath(words[0]).name in _SHELLS and all(word[:1] == "-" for word in words[1:])
+    if not words or PurePosixPath(words[0]).name not in _SHELLS or any("$@" in word for word in words):
+        return False
+    return all(word.startswith("-") for word in words[1:]) or any(
+        re.fullmatch(r"-[a-z]*c", word) for word in words[1:]
     )
 
 

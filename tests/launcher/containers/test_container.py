@@ -97,9 +97,11 @@ class TestBody:
             (["sh"], True),
             (["/bin/bash", "-l"], True),
             (["/bin/sh", "-c"], True),
+            (["/bin/sh", "-c", "/opt/start.sh"], True),
+            (["/bin/sh", "-ec", 'setup; exec "$@"', "--"], False),
         ],
     )
-    def test_only_a_bare_shell_is_taken_out_of_the_way(
+    def test_only_a_shell_that_would_not_run_the_task_is_taken_out_of_the_way(
         self, context: Context, entrypoint: list[str] | None, emptied: bool
     ) -> None:
         made = body(context, "ssd", "run", "ls", entrypoint=entrypoint)
@@ -370,6 +372,25 @@ class TestOnAnEngine:
         made = body(context, "ssd", "run", "echo", "hi", image=image, entrypoint=["/bin/sh"])
         assert run(made) == (0, "hi\n")
         assert run(body(context, "ssd", "run", "echo", "hi", image=image))[0] != 0
+
+    def test_gpus_are_requested_as_docker_itself_does(
+        self, context: Context, busybox_image: str, docker_engine: Docker
+    ) -> None:
+        facts = EngineFacts(has_gpus=True)
+        for words, option in (((), "all"), (("--gpus", "2"), "2"), (("--gpu_index", "0", "2"), "3")):
+            made = body(context, "ssd", "train", *words, image=busybox_image, engine=facts)
+            theirs = docker_engine("create", "--gpus", option, busybox_image)
+            try:
+                with created(Engine(Endpoint(docker_engine.host)), made) as ours:
+                    wanted, found = (
+                        docker_engine.inspect(name)["HostConfig"]["DeviceRequests"] for name in (theirs, ours)
+                    )
+            finally:
+                docker_engine("rm", "-f", theirs)
+            keys = ("Driver", "Count", "DeviceIDs", "Capabilities")
+            assert [[request[key] for key in keys] for request in found] == [
+                [request[key] for key in keys] for request in wanted
+            ]
 
     def test_missing_source_is_an_error_and_is_not_created(
         self, context: Context, busybox_image: str, docker_engine: Docker
