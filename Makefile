@@ -6,18 +6,24 @@ BIN := $(VENV)/bin
 NET ?= ssd
 DEMO_DIR ?= demo
 
+# The embedded engine as an image; TORCH_INDEX=https://pypi.org/simple takes PyTorch for NVIDIA GPUs.
+BASE_IMAGE ?= python:3.11-slim
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+IMAGE ?= taomagic/engine:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+
 # The JupyterLab extension is written in TypeScript, so building it needs Node.js. Nothing else does.
 LABEXTENSION := build/labextension/package.json
 LABEXTENSION_WITH_NODE := $(if $(shell command -v npm),$(LABEXTENSION))
 LABEXTENSION_SOURCES := $(addprefix labextension/,package.json tsconfig.json $(shell cd labextension && find src style -type f))
 
-.PHONY: demo test lint types imports unit notebooks protos labextension wheel clean help
+.PHONY: demo test lint types imports unit notebooks protos labextension wheel image clean help
 
 help:
 	@echo "make demo    set up, draw sample data, train, prune, retrain and export a detector, show the result"
 	@echo "make test    set up, check style, types and imports, run all tests"
 	@echo "make lint | types | unit    one part of it;  make notebooks | protos    rebuild generated files"
 	@echo "make labextension    build the JupyterLab extension (needs Node.js 18 or newer);  make wheel    build the package"
+	@echo "make image    build the engine as a Docker image, IMAGE=$(IMAGE) from BASE_IMAGE=$(BASE_IMAGE)"
 
 # One stamp for each set of dependencies, so that `make demo` doesn't wait for development tools.
 $(VENV)/.base:
@@ -74,6 +80,11 @@ $(LABEXTENSION): $(VENV)/.demo labextension/node_modules/.installed $(LABEXTENSI
 
 wheel: $(VENV)/.dev $(LABEXTENSION_WITH_NODE)
 	$(BIN)/python -m build --wheel
+
+image:
+	docker build --file docker/Dockerfile --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg TORCH_INDEX=$(TORCH_INDEX) \
+	  --tag $(IMAGE) $(IMAGE_OPTIONS) .
+	@echo "Use it: %tao_env --backend docker, with TAOMAGIC_IMAGE=$(IMAGE)"
 
 clean:
 	rm -rf $(VENV) dist build labextension/node_modules labextension/lib .mypy_cache .ruff_cache .pytest_cache .hypothesis $(DEMO_DIR)
