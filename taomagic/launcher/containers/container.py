@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from taomagic.launcher import catalog
+from taomagic.launcher import backends
 from taomagic.launcher.command import Command
 from taomagic.launcher.context import Context
 from taomagic.project.docker_options import parse_port, parse_size
@@ -283,13 +283,15 @@ def gpus_wanted(command: Command, envs: Mapping[str, str] | None = None) -> int:
 
 
 def gpu_warning(command: Command, engine: EngineFacts) -> str:
-    """Return what to tell a person whose command wants GPUs of an engine that has none; empty where all is well."""
-    if engine.has_gpus or not gpus_wanted(command):
+    """Return what to tell a person whose command wants GPUs of an engine that has none; empty where all is well.
+
+    A program of their own (``tao TASK run ls``) is no reason to: most need no GPU, and those that do say so.
+    """
+    if engine.has_gpus or command.runs_program or not gpus_wanted(command):
         return ""
-    here = command.group == "model" and command.subtask in catalog.engine_tasks().get(command.task, ())
     advice = (
         "The embedded engine needs none: --backend process."
-        if here
+        if backends.engine_runs(command)
         else "Most commands in NVIDIA's containers need one. If the machine has one, install nvidia-container-toolkit."
     )
     return f"The Docker engine offers no GPU, so the container starts without one. {advice}"

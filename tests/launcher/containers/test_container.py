@@ -254,6 +254,7 @@ class TestGpus:
         assert "nvidia-container-toolkit" in gpu_warning(command("dino", "train"), PLAIN)
         assert gpu_warning(command("dino", "train", "train.num_gpus=0"), PLAIN) == ""
         assert gpu_warning(command("dino", "train"), EngineFacts(has_gpus=True)) == ""
+        assert gpu_warning(command("dino", "run", "ls"), PLAIN) == ""
 
 
 class TestFacts:
