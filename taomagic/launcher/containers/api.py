@@ -184,8 +184,9 @@ class Engine:
             connection.sendall("\r\n".join([*lines, "", ""]).encode("latin-1") + data)
             return _checked(_Answer(connection, url))
         except OSError as error:
+            said = _complaint(connection)
             connection.close()
-            raise EngineProblem(_reason(error), url=url, cause=error) from None
+            raise EngineProblem(said or _reason(error), url=url, cause=error) from None
         except BaseException:
             connection.close()
             raise
@@ -212,8 +213,8 @@ class _Answer:
         while b"\r\n\r\n" not in head:
             data = self._connection.recv(_BLOCK)
             if not data:
-                said = self._connection.complaint() if isinstance(self._connection, Tunnel) else ""
-                raise EngineProblem(said or "the connection broke off before the answer", url=self._url)
+                said = _complaint(self._connection) or "the connection broke off before the answer"
+                raise EngineProblem(said, url=self._url)
             head += data
             if not head.startswith(_BEGINNING[: len(head)]) or len(head) > _LONGEST_HEAD:
                 raise self._no_http()
@@ -333,6 +334,11 @@ class ChunkReader:
         return b"".join(parts)
 
 
+def _complaint(connection: socket.socket) -> str:
+    """Return what the program behind a connection says about its end; a plain socket has none."""
+    return connection.complaint() if isinstance(connection, Tunnel) else ""
+
+
 def _reason(error: Exception) -> str:
     """Return an error in words, without its number."""
     words = error.strerror if isinstance(error, OSError) else ""
@@ -340,6 +346,8 @@ def _reason(error: Exception) -> str:
 
 
 def _checked(answer: _Answer) -> _Answer:
+    if 300 <= answer.status < 400 and answer.status != 304:  # 304: it is so already
+        raise EngineProblem(f"it sends us elsewhere: {answer.headers.get('location', '')}", answer.status)
     if answer.status >= 400:
         raise EngineProblem(_message(b"".join(answer.blocks()), answer.status), answer.status)
     return answer

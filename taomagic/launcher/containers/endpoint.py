@@ -225,16 +225,17 @@ def find_endpoint(environ: Mapping[str, str]) -> Endpoint:
     name = environ.get("DOCKER_CONTEXT", "") or _current_context(environ)
     if name and name != "default":
         return _context(name, environ)
-    found = []
-    for pattern in SOCKETS:
-        path = pattern
-        for variable in ("XDG_RUNTIME_DIR", "HOME"):
-            path = path.replace(f"${variable}", environ.get(variable, "") or "/nonexistent")
-        if os.path.exists(path):  # noqa: PTH110
-            found.append(path)
+    known = [_expanded(pattern, environ) for pattern in SOCKETS]
+    found = [path for path in known if os.path.exists(path)]  # noqa: PTH110
     # One's own rootless engine before the system's that one may not use.
     usable = [path for path in found if os.access(path, os.R_OK | os.W_OK)]
-    return Endpoint(f"unix://{[*usable, *found, SOCKETS[0]][0]}")
+    return Endpoint(f"unix://{[*usable, *found, *known][0]}")
+
+
+def _expanded(pattern: str, environ: Mapping[str, str]) -> str:
+    for variable in ("XDG_RUNTIME_DIR", "HOME"):
+        pattern = pattern.replace(f"${variable}", environ.get(variable, "") or "/nonexistent")
+    return pattern
 
 
 def config_dir(environ: Mapping[str, str]) -> str:
