@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import taomagic
 from taomagic.errors import StageInterrupted, TaoError, UsageProblem
@@ -13,8 +14,12 @@ from taomagic.launcher import catalog, command
 from taomagic.launcher.command import Command
 
 _DESCRIPTION = "Launcher for TAO Toolkit."
+_RELEASE = "TAOMAGIC_RELEASE"
 _CONTROL_HELP = {
-    "info": ("info [--verbose]", "the TAO release: tasks, images, and what runs without a container"),
+    "info": (
+        "info [--verbose] [--release NAME]",
+        "the TAO release: tasks, images, what runs without a container",
+    ),
     "list": ("list", "the jobs that run, and the latest ones of this project"),
     "stop": ("stop ID… | --container_id ID… | --all", "end jobs"),
     "attach": ("attach [ID]", "follow a job, from its first line; Ctrl-C only stops following"),
@@ -60,10 +65,23 @@ def _run(prog: str, words: list[str]) -> int:
         print(_overview(prog))
         return 0
     options, words = _own_options(words)
-    wanted = command.parse_command(words, prog=prog)
-    if wanted.action != "run":
-        return carry_out(wanted)
-    return _run_task(wanted, options)
+    with _release_chosen(options.get("release", "")):
+        wanted = command.parse_command(words, prog=prog)
+        return carry_out(wanted) if wanted.action != "run" else _run_task(wanted, options)
+
+
+@contextmanager
+def _release_chosen(wish: str) -> Iterator[None]:
+    """Let a release count for what happens inside; without a wish nothing changes."""
+    before = os.environ.get(_RELEASE)
+    if wish:
+        os.environ[_RELEASE] = catalog.release_name(wish)
+    try:
+        yield
+    finally:
+        if wish:
+            os.environ.pop(_RELEASE)
+            os.environ.update({} if before is None else {_RELEASE: before})
 
 
 def carry_out(wanted: Command) -> int:
@@ -78,7 +96,7 @@ def carry_out(wanted: Command) -> int:
 
 
 def _own_options(words: list[str]) -> tuple[dict[str, str], list[str]]:
-    """Take our own options out of the words, wherever they stand; the task's are left alone."""
+    """Take our own options out of the words, wherever they stand; --release only before the task."""
     options: dict[str, str] = {}
     rest: list[str] = []
     following = iter(words)
@@ -91,6 +109,12 @@ def _own_options(words: list[str]) -> tuple[dict[str, str], list[str]]:
                 raise UsageProblem("--backend needs a value.", hint="--backend auto, process or docker")
         elif word.startswith("--backend="):
             options["backend"] = word.partition("=")[2]
+        elif word.partition("=")[0] == "--release" and all(each in catalog.GROUPS for each in rest):
+            options["release"] = word.partition("=")[2] if "=" in word else next(following, "")
+            if not options["release"]:
+                raise UsageProblem(
+                    "--release needs a value.", hint=f"Releases: {', '.join(catalog.release_names())}."
+                )
         else:
             rest.append(word)
             if word == command.RUN and len(rest) == (3 if rest[0] in catalog.GROUPS else 2):
@@ -127,15 +151,20 @@ def exit_code(code: int | None, *, ok: bool) -> int:
 
 
 def _overview(prog: str) -> str:
-    engine = catalog.engine_tasks()
-    lines = [
-        f"usage: {prog} [model|dataset|deploy] TASK SUB-TASK … | {prog} CONTROL-WORD …",
-        "",
-        _DESCRIPTION,
-        "",
-    ]
-    lines += ["tasks that run here, without a container:"]
-    lines += [f"  {task:<10} {', '.join(words)}" for task, words in engine.items()]
+    chosen = catalog.release()
+    group = "deploy" if prog == "tao-deploy" else ""
+    place = "" if group else "[model|dataset|deploy] "
+    lines = [f"usage: {prog} [OPTION …] {place}TASK SUB-TASK … | {prog} CONTROL-WORD …", "", _DESCRIPTION, ""]
+    # The sections are called as in the help of NVIDIA's launchers.
+    if chosen.grouped and not group:
+        lines += ["task_groups:"]
+        lines += [f"  {name:<10}{', '.join(_tasks(chosen, name))}" for name in catalog.GROUPS]
+    else:
+        lines += ["tasks:", f"  {', '.join(_tasks(chosen, group))}"]
+    lines = [part for line in lines for part in _wrapped(line)]
+    if not group:
+        lines += ["", "tasks that run here, without a container:"]
+        lines += [f"  {task:<10}{', '.join(names)}" for task, names in catalog.engine_tasks().items()]
     lines += ["", "control words:"]
     width = max(len(usage) for usage, _ in _CONTROL_HELP.values()) + 2
     lines += [f"  {usage:<{width}}{text}" for usage, text in _CONTROL_HELP.values()]
@@ -143,7 +172,24 @@ def _overview(prog: str) -> str:
     lines += [f"  {'--background':<{width}}return at once; the job goes on"]
     lines += [f"  {'--raw':<{width}}print the log as it is, in place of a line for each epoch"]
     lines += [f"  {'--backend auto|process|docker':<{width}}where to run; also TAOMAGIC_BACKEND"]
+    lines += ["", "options, before the task:"]
+    lines += [f"  {'--release NAME':<{width}}the TAO release, now {chosen.name}; also TAOMAGIC_RELEASE"]
     return "\n".join([*lines, "", f"`{prog} TASK --help` and `{prog} TASK SUB-TASK --help` tell more."])
+
+
+def _tasks(chosen: catalog.Release, group: str) -> list[str]:
+    """Return the tasks of a group of a release, sorted; without a group those of all that isn't deployment."""
+    images = [
+        image for image in chosen.images if (image.group == group if group else image.group != "deploy")
+    ]
+    return sorted({task for image in images for task in image.tasks})
+
+
+def _wrapped(line: str) -> list[str]:
+    import textwrap
+
+    indent = " " * (12 if line.startswith(tuple(f"  {name} " for name in catalog.GROUPS)) else 2)
+    return textwrap.wrap(line, 110, subsequent_indent=indent, break_on_hyphens=False) or [""]
 
 
 def _help(wanted: Command) -> int:
@@ -156,8 +202,8 @@ def _help(wanted: Command) -> int:
         print(help_text(wanted.task, wanted.subtask or None))
     elif wanted.task:
         words = catalog.subtasks(wanted.group, wanted.task)
-        image = catalog.release().image(wanted.group, wanted.task)
-        print(f"{wanted.task} runs in NVIDIA's container{f' {image.name}' if image else ''}, not here.")
+        image = catalog.release().require_image(wanted.group, wanted.task)
+        print(f"{wanted.task} runs in NVIDIA's container {image.name}, not here.")
         if words:
             print(f"Sub-tasks: {', '.join(words)}")
     elif wanted.group:
@@ -168,10 +214,28 @@ def _help(wanted: Command) -> int:
 
 
 def _info(wanted: Command) -> int:
-    unknown = [word for word in wanted.args if word not in {"--verbose", "-v"}]
-    if unknown:
-        raise UsageProblem(f"`tao info` doesn't know {unknown[0]}.", hint="tao info [--verbose]")
-    print(catalog.info(verbose=bool(wanted.args)))
+    from taomagic.launcher import info
+
+    verbose, chosen = False, None
+    words = iter(wanted.args)
+    for word in words:
+        name, _, value = word.partition("=")
+        if word in {"--verbose", "-v"}:
+            verbose = True
+        elif name == "--release":
+            value = value or next(words, "")
+            if not value:
+                raise UsageProblem(
+                    "--release needs a value.", hint=f"Releases: {', '.join(catalog.release_names())}."
+                )
+            chosen = catalog.release(value)
+        else:
+            raise UsageProblem(
+                f"`tao info` doesn't know {word}.", hint="tao info [--verbose] [--release NAME]"
+            )
+    print(info.info(chosen, verbose=verbose, deploy=wanted.group == "deploy"))
+    for line in info.remarks(chosen, verbose=verbose):
+        print(line, file=sys.stderr)
     return 0
 
 

@@ -55,7 +55,6 @@ def fake(project: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         (["--help"], 0, "control words"),
         (["--version"], 0, "taomagic 0."),
         (["info"], 0, "toolkit_version: 5.5.0"),
-        (["info", "--verbose"], 0, "Embedded engine"),
         (["list"], 0, "container_status"),
         (["stop"], 0, "tao stop --all"),
         (["stop", "--all"], 0, "No such job was running"),

@@ -8,22 +8,17 @@ from dataclasses import dataclass, replace
 
 from taomagic.errors import UsageProblem
 from taomagic.launcher import catalog
-from taomagic.launcher.cells import Names, Stage, split_cell, split_words
 from taomagic.launcher.keys import MASK, find_key, mask_key, split_key
 
 __all__ = [
     "CONTROL_WORDS",
     "MASK",
     "Command",
-    "Names",
-    "Stage",
     "mask_key",
     "parse_command",
     "reject_empty",
-    "split_cell",
     "split_common",
     "split_key",
-    "split_words",
 ]
 
 #: The words that aren't tasks: NVIDIA's three, and ours.
@@ -112,7 +107,7 @@ class Command:
     @property
     def _task_words(self) -> tuple[str, ...]:
         # Only the deploy group has tasks of the same names as another one.
-        return ("deploy", self.task) if self.group == "deploy" else (self.task,)
+        return ("deploy", self.task) if self.group == "deploy" and self.task else (self.task,)
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -189,10 +184,11 @@ def parse_command(words: Sequence[str], *, prog: str = "tao") -> Command:
         return Command(action="help")
     if first == "help":
         return _help(rest, prog)
-    if prog != "tao-deploy" and first in CONTROL_WORDS:
+    if first in CONTROL_WORDS:
         if first == "list" and rest:
             raise UsageProblem("`tao list` takes no arguments.", hint="tao list")
-        return Command(action=first, args=tuple(rest))
+        # TAO 4.0's `tao-deploy info` tells of the deploy images.
+        return Command(action=first, group="deploy" if prog == "tao-deploy" else "", args=tuple(rest))
     group, task, rest = _task(first, rest, prog)
     if not task:
         return Command(action="help", group=group)
@@ -319,16 +315,20 @@ def _task(first: str, rest: list[str], prog: str) -> tuple[str, str, list[str]]:
         if not rest or rest[0] in HELP:
             return first, "", []
         group, first, rest = first, rest[0], rest[1:]
-    task = first.replace("-", "_")
-    # Releases before 5 have no groups; their tasks are models, but for the four data services.
-    groups = (group,) if group else ("model", "dataset")
+    # Releases before 5 have no groups; their tasks are models, but for the data services, and what only deploy has.
+    groups = (group,) if group else ("model", "dataset", "deploy")
+    known: set[str] = set()
     for candidate in groups:
-        if task in catalog.tasks(candidate):
-            return candidate, task, rest
-    known = sorted(set().union(*(catalog.tasks(candidate) for candidate in groups)))
+        there = catalog.tasks(candidate)
+        # People write yolo-v4, but cosmos-embed1 has its hyphen.
+        for task in (first, first.replace("-", "_")):
+            if task in there:
+                return candidate, task, rest
+        known |= there
+    task = first.replace("-", "_")
     what = f"group {group} has no task" if group else "there is no task"
     extra = () if group else (*CONTROL_WORDS, *catalog.GROUPS)
-    listed = [*catalog.engine_tasks(), *(name for name in known if name not in catalog.engine_tasks())]
+    listed = [*catalog.engine_tasks(), *sorted(known.difference(catalog.engine_tasks()))]
     raise UsageProblem(
         f'{what[0].upper()}{what[1:]} "{first}".',
         hint=f"{catalog.nearest(task, (*known, *extra))}Tasks: {', '.join(listed)}."
