@@ -172,6 +172,8 @@ class Watch:
                 pause = 0.01 if self._copy() else min(PATIENCE_S, pause * 2)
                 state: dict[str, Any] = self._engine.get(f"/containers/{self._container}/json")["State"]
                 if state.get("Status") in {"exited", "dead"}:
+                    # A followed log may be closed before all of it has come; read to its end, it is complete.
+                    self._copy(follow=False)
                     self._log.flush()
                     return state
             except EngineProblem as problem:
@@ -182,7 +184,7 @@ class Watch:
                 pause = min(PATIENCE_S, pause * 2)
             time.sleep(pause)
 
-    def _copy(self) -> bool:
+    def _copy(self, *, follow: bool = True) -> bool:
         """Copy what the log holds beyond our position, and follow it until it ends or breaks off.
 
         Returns
@@ -192,7 +194,7 @@ class Watch:
         """
         skip = self._skip_entries
         position = self._position = Position(self._position.since)
-        query: dict[str, Any] = {"follow": True, "stdout": True, "stderr": True, "timestamps": True}
+        query: dict[str, Any] = {"follow": follow, "stdout": True, "stderr": True, "timestamps": True}
         if position.since != _NEVER:
             query["since"] = unix_time(position.since)
         reader = FrameReader()
@@ -397,4 +399,11 @@ def _run_alone(directory: Path, request: dict[str, Any], ready: int) -> None:
         return
     except OSError:
         pass  # a file system without locks: starting two at the same time is unlikely enough
-    run(directory, request, ready)
+    try:
+        run(directory, request, ready)
+    except Exception:
+        # Nobody sees our stderr. Whoever looks for the job next starts another watcher.
+        import traceback
+
+        (directory / "watcher.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        raise

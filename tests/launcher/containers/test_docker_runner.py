@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from taomagic.errors import EnvironmentProblem
-from taomagic.launcher import records
+from taomagic.launcher import processes, records
 from taomagic.launcher.command import parse_command
 from taomagic.launcher.containers.engine import connect, facts
 from taomagic.launcher.context import Context
@@ -69,7 +69,9 @@ def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
 def kill_watcher(job: Job) -> None:
     process = records.read_json(job.directory / "process.json")
     assert process is not None
-    os.kill(int(process["supervisor"]), signal.SIGKILL)
+    number = int(process["supervisor"])
+    os.kill(number, signal.SIGKILL)
+    until(lambda: not processes.is_supervisor(number, job.directory))
 
 
 def test_arguments_arrive_as_typed(start: Start) -> None:
