@@ -219,6 +219,11 @@ def release(name: str | None = None) -> Release:
     return _catalog_release(default)
 
 
+def image_for(group: str, task: str) -> Image:
+    """Return the image for a task in the release in force; see :meth:`Release.require_image`."""
+    return release().require_image(group, task)
+
+
 #: A person's own configuration files, below the home folder: of NVIDIA's launchers from 5 on, of those before, and of
 #: their `tao-deploy`.
 CONFIG_FILES = (".tao/config.json", ".tlt/config.json", ".tlt/config_deploy.json")
