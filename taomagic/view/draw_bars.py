@@ -1,0 +1,100 @@
+"""Bars: average precision by class, objects by class, the share of filters kept by layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from taomagic.view.draw_svg import COLOURS, WIDTH, bar, fit, line, picture, rule, text, text_width
+from taomagic.view.draw_types import Drawing
+from taomagic.view.format import clean, number
+
+#: The most rows drawn; of more classes, the first and the last of an order are.
+MAX_ROWS = 18
+_ROW, _THICK = 19.0, 11
+#: Room for the names, and for the words at the right edge.
+_NAMES, _WORDS = 132.0, 130.0
+
+
+class Row(NamedTuple):
+    """One bar: its name, its length as a share of the axis, what stands at its end. No name: rows left out."""
+
+    name: str
+    share: float
+    words: str
+
+
+def precision_bars(by_class: Mapping[str, float], mean: float | None) -> Drawing | None:
+    """Draw the average precision of each class, and their mean as a line; ``None`` where nothing was measured."""
+    values = {clean(n): v for n, v in by_class.items() if math.isfinite(v)}
+    if not values:
+        return None
+    rows = [Row(name, value, number(value, "AP_")) for name, value in values.items()]
+    shown = rows
+    if len(rows) > MAX_ROWS:
+        shown = _ends(sorted(rows, key=lambda row: -row.share), "{count} classes between")
+    marked = mean if mean is not None and math.isfinite(mean) else None
+    best = max(rows, key=lambda row: row.share)
+    worst = min(rows, key=lambda row: row.share)
+    told = f"Average precision of {len(rows)} classes"
+    told += f", mean {number(marked, 'mAP')}" if marked is not None else ""
+    if len(rows) <= 8:
+        told += ": " + ", ".join(f"{row.name} {row.words}" for row in rows)
+    else:
+        told += f": from {worst.words} ({worst.name}) to {best.words} ({best.name})"
+    mark = None if marked is None else (marked, f"mAP {number(marked, 'mAP')}")
+    ticks = [(tick / 4, f"{tick / 4:g}") for tick in range(5)]
+    return Drawing("Average precision by class", _bars(shown, ticks, told, mark=mark), told)
+
+
+def _ends(rows: Sequence[Row], gap: str) -> list[Row]:
+    """Return the first and the last rows, and between them how many are left out."""
+    first = MAX_ROWS // 2
+    last = MAX_ROWS - 1 - first
+    left_out = gap.format(count=len(rows) - first - last)
+    return [*rows[:first], Row("", 0.0, f"… {left_out}"), *rows[-last:]]
+
+
+def _bars(
+    rows: Sequence[Row],
+    ticks: Sequence[tuple[float, str]],
+    alt: str,
+    *,
+    mark: tuple[float, str] | None = None,
+    track: bool = False,
+) -> str:
+    """Return horizontal bars on an axis from 0 to 1, with ``mark`` as a line across; ``track`` outlines the whole."""
+    names = [row for row in rows if row.name]
+    left = 8 + min(max((text_width(row.name) for row in names), default=0.0), _NAMES)
+    right = WIDTH - 12 - min(max((1.08 * text_width(row.words) for row in names), default=0.0), _WORDS)
+    span = right - left
+    top = 22.0 if mark else 6.0
+    bottom = top + _ROW * len(rows)
+    parts = []
+    for share, words in ticks:
+        x = left + share * span
+        parts.append(rule(f"M{x:.1f} {top:g}V{bottom:g}"))
+        parts.append(text(x, bottom + 11, words, anchor="middle"))
+    for index, row in enumerate(rows):
+        y = top + _ROW * (index + 0.5)
+        if not row.name:
+            parts.append(text(left + 6, y, row.words))
+            continue
+        if track:
+            parts.append(
+                f"<rect x='{left:g}' y='{y - _THICK / 2:.1f}' width='{span:g}' height='{_THICK}' rx='2' fill='none' "
+                "stroke='#808080' stroke-opacity='.55'/>"
+            )
+        length = min(max(row.share, 0.0), 1.0) * span
+        parts.append(bar(left, y - _THICK / 2, length, _THICK, fill=COLOURS[0]))
+        parts.append(text(left - 6, y, fit(row.name, _NAMES), anchor="end"))
+        # Beside the bars, not at their ends, where a mark or the grid would cross them.
+        parts.append(text(WIDTH - 2, y, fit(row.words, _WORDS), anchor="end", bold=True))
+    parts.append(rule(f"M{left:g} {top:g}V{bottom:g}", opacity=0.8))
+    if mark:
+        x = left + min(max(mark[0], 0.0), 1.0) * span
+        parts.append(line(f"M{x:.1f} {top - 4:g}V{bottom:g}", dash="4 3", stroke=COLOURS[1], width=1.6))
+        anchor = "end" if mark[0] > 0.8 else "" if mark[0] < 0.2 else "middle"
+        parts.append(text(x, top - 11, mark[1], anchor=anchor, fill=COLOURS[1], bold=True))
+    return picture(bottom + 20, alt, parts)

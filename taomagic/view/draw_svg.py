@@ -1,0 +1,111 @@
+"""The strokes that all drawings share: frame, text, marks, and colours that need no colour to be told apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import TypeVar
+
+from taomagic.view.format import clean, display_width
+
+WIDTH = 400
+#: Reads on white (4.5:1) and on black (4.6:1); a page may set another ``color`` on the ``<svg>``.
+INK = "#767676"
+#: Hues of Okabe and Ito in tones that read on white and on black, and the dashes that tell lines apart without them.
+COLOURS = ("#2b7fc4", "#d0661b", "#1a9270", "#a8619a", "#8a7a1c", "#b8434e")
+DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 3", "10 4")
+#: Signs that tell points apart without colour, as paths around (0, 0).
+MARKS = (
+    "m-2.6 0a2.6 2.6 0 1 0 5.2 0a2.6 2.6 0 1 0-5.2 0z",
+    "m-2.4-2.4h4.8v4.8h-4.8z",
+    "m0-3.2l3 5.4h-6z",
+    "m0-3.3l3.3 3.3l-3.3 3.3l-3.3-3.3z",
+    "m-2.6-2.6l5.2 5.2m0-5.2l-5.2 5.2",
+    "m-3 0h6m-3-3v6",
+)
+
+_FONT = "font-family='system-ui,-apple-system,Segoe UI,Noto Sans CJK SC,sans-serif' font-size='11'"
+#: Width of a character column in units, of the widest of the fonts that may be at hand.
+_COLUMN = 6.8
+
+Item = TypeVar("Item")
+
+
+def picture(height: float, alt: str, parts: Iterable[str], *, width: float = WIDTH) -> str:
+    """Return the whole SVG; ``alt`` becomes its description."""
+    return (
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width:g} {height:g}' width='{width:g}' "
+        f"height='{height:g}' role='img' color='{INK}' fill='currentColor' {_FONT} "
+        f"style='max-width:100%;height:auto'><title>{escape(clean(alt))}</title>{''.join(parts)}</svg>"
+    )
+
+
+def text(x: float, y: float, words: str, *, anchor: str = "", fill: str = "", bold: bool = False) -> str:
+    """Return a line of text, its middle at the height ``y``; ``anchor`` is ``middle`` or ``end``."""
+    more = f" text-anchor='{anchor}'" if anchor else ""
+    more += f" fill='{fill}'" if fill else ""
+    more += " font-weight='600'" if bold else ""
+    return f"<text x='{x:.1f}' y='{y:.1f}' dy='.35em'{more}>{escape(clean(words))}</text>"
+
+
+def line(
+    path: str, *, dash: str = "", stroke: str = "currentColor", width: float = 1, opacity: float = 1
+) -> str:
+    """Return an open path."""
+    more = f" stroke-dasharray='{dash}'" if dash else ""
+    more += f" stroke-opacity='{opacity:g}'" if opacity < 1 else ""
+    return f"<path d='{path}' fill='none' stroke='{stroke}' stroke-width='{width:g}'{more}/>"
+
+
+def rule(path: str, *, opacity: float = 0.28) -> str:
+    """Return a line of the grid."""
+    return f"<path d='{path}' fill='none' stroke='#808080' stroke-opacity='{opacity:g}'/>"
+
+
+def bar(x: float, y: float, width: float, height: float, *, fill: str, more: str = "") -> str:
+    """Return a filled rectangle."""
+    return f"<rect x='{x:.1f}' y='{y:.1f}' width='{max(width, 0):.1f}' height='{height:g}' rx='2' fill='{fill}'{more}/>"
+
+
+def text_width(words: str) -> float:
+    """Return about how many units a text takes."""
+    return display_width(words) * _COLUMN
+
+
+def fit(words: str, units: float) -> str:
+    """Return a text shortened in its middle to about so many units: beginning and end of a name both tell it apart."""
+    words = clean(words)
+    if text_width(words) <= units:
+        return words
+    # The halves lose a character in turn until the rest fits.
+    middle = len(words) // 2
+    head, tail = list(words[:middle]), list(words[middle:])
+    while (head or tail) and text_width("".join(head) + "…" + "".join(tail)) > units:
+        if len(head) >= len(tail):
+            head.pop()
+        else:
+            tail.pop(0)
+    return "".join(head) + "…" + "".join(tail)
+
+
+def evenly(items: Sequence[Item], limit: int) -> list[Item]:
+    """Return at most ``limit`` of the items, evenly spaced, the first and the last among them."""
+    if len(items) <= limit:
+        return list(items)
+    if limit < 2:
+        return list(items[:limit])
+    return [items[round(i * (len(items) - 1) / (limit - 1))] for i in range(limit)]
+
+
+def up_to(value: float) -> float:
+    """Return the next round number, at least ``value``: the end of an axis that begins at 0."""
+    if value <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(m * power for m in (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10) if m * power >= value * (1 - 1e-9))
+
+
+def whole(value: float) -> str:
+    """Return a count with its thousands set apart."""
+    return f"{value:,.0f}"
