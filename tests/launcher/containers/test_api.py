@@ -131,8 +131,8 @@ def test_a_long_frame_takes_time_in_proportion_to_its_length() -> None:
         assert [len(text) for _, text in found] == [megabytes << 20]
         return time.perf_counter() - began
 
-    seconds(1)
-    assert seconds(8) < 40 * max(seconds(1), 0.001)
+    # In proportion: 8 times as long; with every block copied anew: 64 times.
+    assert min(seconds(16) for _ in range(3)) < 30 * min(seconds(2) for _ in range(3))
 
 
 @given(st.lists(st.binary(min_size=1, max_size=200), max_size=6), st.integers(1, 50), st.sampled_from("lce"))
