@@ -7,11 +7,15 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import taomagic
 from taomagic.errors import StageInterrupted, TaoError, UsageProblem
 from taomagic.launcher import catalog, command
 from taomagic.launcher.command import Command
+
+if TYPE_CHECKING:
+    from taomagic.launcher.launch import PullView
 
 _DESCRIPTION = "Launcher for TAO Toolkit."
 _RELEASE = "TAOMAGIC_RELEASE"
@@ -126,7 +130,7 @@ def _run_task(wanted: Command, options: Mapping[str, str]) -> int:
     from taomagic.launcher.launch import launch
     from taomagic.view import text
 
-    job, warnings = launch(wanted, backend=options.get("backend"))
+    job, warnings = launch(wanted, backend=options.get("backend"), pull_view=_pull_view)
     for warning in warnings:
         print(f"Warning: {warning}", file=sys.stderr)
     if options.get("background"):
@@ -139,6 +143,12 @@ def _run_task(wanted: Command, options: Mapping[str, str]) -> int:
     if not result.ok and not sys.stdout.isatty():
         print(f"tao {result.label}: {result.reason}", file=sys.stderr)
     return exit_code(result.exit_code, ok=result.ok)
+
+
+def _pull_view() -> PullView:
+    from taomagic.view.pulling import TextPullView
+
+    return TextPullView(sys.stderr)
 
 
 def exit_code(code: int | None, *, ok: bool) -> int:

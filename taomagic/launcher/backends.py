@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 from taomagic.errors import EnvironmentProblem, UsageProblem
 from taomagic.launcher import catalog
@@ -51,7 +51,7 @@ def wished(wish: str | None, environ: Mapping[str, str] | None = None) -> Backen
     if name not in BACKENDS:
         near = catalog.nearest(name, BACKENDS)
         raise UsageProblem(f'There is no backend "{name}".', hint=f"{near}Backends: {', '.join(BACKENDS)}.")
-    return cast(Backend, name)
+    return name
 
 
 def choose(command: Command, context: Context, wish: str | None = None) -> Choice:
@@ -111,7 +111,7 @@ def image_name(command: Command, context: Context) -> str:
     own = context.environ.get(IMAGE_VARIABLE, "").strip()
     if own and command.group == "model" and command.task in catalog.engine_tasks():
         return own
-    return catalog.image_for(command.group, command.task).name
+    return catalog.release().require_image(command.group, command.task).name
 
 
 def _missing_for_container(command: Command, context: Context) -> str:

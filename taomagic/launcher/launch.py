@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from taomagic.errors import TaoError, UsageProblem
+from taomagic.errors import UsageProblem
 from taomagic.launcher import backends
 from taomagic.launcher.command import Command, reject_empty
 from taomagic.launcher.context import Context
@@ -16,13 +16,23 @@ if TYPE_CHECKING:
     from taomagic.launcher.containers.images import PullProgress
 
 
+class PullView(Protocol):
+    """Shows how far an image is pulled, and asks for the registry's key."""
+
+    def __call__(self, progress: PullProgress) -> None:
+        """Show how far the pull is."""
+
+    def ask(self, prompt: str) -> str:
+        """Ask for a secret; an empty text where nobody answers."""
+
+
 def launch(
     command: Command,
     context: Context | None = None,
     *,
     backend: str | None = None,
     runner: Runner | None = None,
-    report: Callable[[PullProgress], None] | None = None,
+    pull_view: Callable[[], PullView] | None = None,
 ) -> tuple[Job, tuple[str, ...]]:
     """Check a command and start it.
 
@@ -36,8 +46,8 @@ def launch(
         ``auto``, ``process`` or ``docker``; by default ``TAOMAGIC_BACKEND``, else ``auto``.
     runner
         Who starts it, in place of the one that ``backend`` means.
-    report
-        Told how far the image is pulled, if it must be.
+    pull_view
+        Makes what shows how far the image is pulled, if it must be.
 
     Returns
     -------
@@ -64,7 +74,7 @@ def launch(
     if choice.backend == "docker":
         from taomagic.launcher.containers import starting
 
-        return starting.start(command, context, choice, report)
+        return starting.start(command, context, choice, pull_view)
     if choice.backend == "host":
         from taomagic.launcher.runners.process import HostRunner
 
@@ -80,6 +90,3 @@ def _in_process(
 
     warnings = preflight.check(command, context)
     return (runner or ProcessRunner(why=choice.why)).start(command, context), warnings
-
-
-__all__ = ["TaoError", "launch"]

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from taomagic.launcher.command import Command
     from taomagic.launcher.context import Context
     from taomagic.launcher.job import Job
+    from taomagic.launcher.launch import PullView
 
 
 def start(
     command: Command,
     context: Context,
     choice: Choice,
-    report: Callable[[images.PullProgress], None] | None = None,
+    pull_view: Callable[[], PullView] | None = None,
 ) -> tuple[Job, tuple[str, ...]]:
     """Check a command for its container and start it there; see :func:`taomagic.launcher.launch.launch`."""
     from taomagic.launcher.containers import checks
@@ -33,7 +34,10 @@ def start(
         offered = facts(engine)
         warnings = list(checks.check(command, context, local=offered.local))
         warning = gpu_warning(command, offered)
-        image = images.ensure(engine, choice.image, context.environ, report=report)
+        image = images.find(engine, choice.image)
+        if image is None:
+            view = pull_view() if pull_view else None
+            image = images.ensure(engine, choice.image, context.environ, report=view)
     except EngineProblem as problem:
         raise explain(problem, "be reached", image=choice.image) from None
     if warning:
