@@ -9,11 +9,11 @@ from taomagic.errors import UsageProblem
 from taomagic.launcher import backends
 from taomagic.launcher.command import Command, reject_empty
 from taomagic.launcher.context import Context
-from taomagic.launcher.job import Job
-from taomagic.launcher.runners.base import Runner
 
 if TYPE_CHECKING:
     from taomagic.launcher.containers.images import PullProgress
+    from taomagic.launcher.job import Job
+    from taomagic.launcher.runners.base import Runner
 
 
 class PullView(Protocol):

@@ -100,7 +100,17 @@ def jobs_folder(project: Path) -> Path:
     return project / ".tao" / "jobs"
 
 
-def create(project: Path, content: Mapping[str, Any], mounts: MountMap) -> Path:
+def new_folder(project: Path) -> Path:
+    """Return where a new job will be recorded: nothing is made yet. The name, 10 hex digits, is the job's id."""
+    while True:
+        folder = jobs_folder(project) / secrets.token_hex(5)
+        if not folder.exists():
+            return folder
+
+
+def create(
+    project: Path, content: Mapping[str, Any], mounts: MountMap, directory: Path | None = None
+) -> Path:
     """Make the folder and the record of a new job.
 
     Parameters
@@ -111,11 +121,13 @@ def create(project: Path, content: Mapping[str, Any], mounts: MountMap) -> Path:
         The record, without ``id``, ``project`` and ``started``.
     mounts
         The map that the job is started with.
+    directory
+        Where; a new folder by default.
 
     Returns
     -------
     Path
-        The job's folder. Its name, 10 hex digits, is the job's id.
+        The job's folder.
 
     Raises
     ------
@@ -128,11 +140,8 @@ def create(project: Path, content: Mapping[str, Any], mounts: MountMap) -> Path:
         ignore = project / ".tao" / ".gitignore"
         if not ignore.exists():
             ignore.write_text("*\n", encoding="utf-8")  # records are of no use on another machine
-        while True:
-            directory = folder / secrets.token_hex(5)
-            with contextlib.suppress(FileExistsError):
-                directory.mkdir(mode=0o700)
-                break
+        directory = directory or new_folder(project)
+        directory.mkdir(mode=0o700)
         mounts.write(directory / "mounts.json")
         write_json(
             directory / "job.json",

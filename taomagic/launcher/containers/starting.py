@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from taomagic.launcher import records
+from taomagic.launcher.backends import IMAGE_VARIABLE
 from taomagic.launcher.containers import images
-from taomagic.launcher.containers.api import EngineProblem
+from taomagic.launcher.containers.api import Engine, EngineProblem
 from taomagic.launcher.containers.engine import connect, facts
+from taomagic.launcher.runners.docker import DockerRunner, Watcher
 
 if TYPE_CHECKING:
     from taomagic.launcher.backends import Choice
     from taomagic.launcher.command import Command
+    from taomagic.launcher.containers.container import EngineFacts
+    from taomagic.launcher.containers.images import ImageFacts
     from taomagic.launcher.context import Context
     from taomagic.launcher.job import Job
     from taomagic.launcher.launch import PullView
@@ -24,24 +30,34 @@ def start(
     pull_view: Callable[[], PullView] | None = None,
 ) -> tuple[Job, tuple[str, ...]]:
     """Check a command for its container and start it there; see :func:`taomagic.launcher.launch.launch`."""
+    engine = connect(context.environ)
+    context = replace(context, mounts=context.mounts.resolve(context.cwd, command.volumes))
+    # First of all, since it takes as long to load as everything before the container's start.
+    watcher = Watcher(records.new_folder(context.project_dir), context.environ)
+    try:
+        offered, image, warnings = _prepare(command, context, choice.image, engine, pull_view)
+        runner = DockerRunner(engine, offered, image, choice.image, choice.why, watcher)
+        return runner.start(command, context), warnings
+    finally:
+        watcher.cancel()
+
+
+def _prepare(
+    command: Command, context: Context, name: str, engine: Engine, pull_view: Callable[[], PullView] | None
+) -> tuple[EngineFacts, ImageFacts, tuple[str, ...]]:
     from taomagic.launcher.containers import checks
     from taomagic.launcher.containers.container import gpu_warning
-    from taomagic.launcher.containers.problems import explain
-    from taomagic.launcher.runners.docker import DockerRunner
 
-    engine = connect(context.environ)
     try:
         offered = facts(engine)
-        warnings = list(checks.check(command, context, local=offered.local))
-        warning = gpu_warning(command, offered)
-        image = images.find(engine, choice.image)
+        warnings = checks.check(command, context, local=offered.local)
+        image = images.find(engine, name)
         if image is None:
-            view = pull_view() if pull_view else None
-            image = images.ensure(engine, choice.image, context.environ, report=view)
+            image = images.ensure(engine, name, context.environ, report=pull_view() if pull_view else None)
     except EngineProblem as problem:
-        raise explain(problem, "be reached", image=choice.image) from None
-    if warning:
-        warnings.append(warning)
-    return DockerRunner(engine, offered, image, choice.image, choice.why).start(command, context), tuple(
-        warnings
-    )
+        from taomagic.launcher.containers.problems import explain
+
+        raise explain(problem, "be reached", image=name) from None
+    # Our own image needs no GPU.
+    warning = "" if name == context.environ.get(IMAGE_VARIABLE) else gpu_warning(command, offered)
+    return offered, image, (*warnings, *filter(None, (warning,)))

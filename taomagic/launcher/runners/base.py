@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from taomagic.launcher.command import Command
 from taomagic.launcher.context import Context
 from taomagic.launcher.detached import MASK, SHORTEST_KEY
-from taomagic.launcher.job import Job
+
+if TYPE_CHECKING:
+    from taomagic.launcher.job import Job
 
 
 class Runner(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -16,14 +17,13 @@ from taomagic.launcher.command import Command
 from taomagic.launcher.containers.api import Engine, EngineProblem
 from taomagic.launcher.containers.container import EngineFacts, create_body
 from taomagic.launcher.containers.endpoint import BadEndpoint, Endpoint
-from taomagic.launcher.containers.problems import explain
-from taomagic.launcher.context import Context
-from taomagic.launcher.job import Job
 from taomagic.launcher.keys import split_key
 from taomagic.launcher.runners.base import command_record, status_file
 
 if TYPE_CHECKING:
     from taomagic.launcher.containers.images import ImageFacts
+    from taomagic.launcher.context import Context
+    from taomagic.launcher.job import Job
 
 #: Seconds that starting may take; a machine that swaps needs a few, and the first container of a large image many.
 START_LIMIT_S = 300.0
@@ -41,13 +41,22 @@ class DockerRunner:
         What of; the image is there already.
     why
         The reason for a container, where nobody chose.
+    watcher
+        One that has been started ahead for this command.
     """
 
     name = "docker"
 
     def __init__(
-        self, engine: Engine, facts: EngineFacts, image: ImageFacts, image_name: str, why: str = ""
+        self,
+        engine: Engine,
+        facts: EngineFacts,
+        image: ImageFacts,
+        image_name: str,
+        why: str = "",
+        watcher: Watcher | None = None,
     ) -> None:
+        self._watcher = watcher
         self._engine, self._facts, self._image, self._image_name, self._why = (
             engine,
             facts,
@@ -63,6 +72,7 @@ class DockerRunner:
         is in no label, no record and no log of ours.
         """
         endpoint = self._engine.endpoint
+        watcher = self._watcher or Watcher(records.new_folder(context.project_dir), context.environ)
         directory = records.create(
             context.project_dir,
             {
@@ -76,6 +86,7 @@ class DockerRunner:
                 **(status_file(command, context) if endpoint.local else {}),
             },
             context.mounts,
+            watcher.directory,
         )
         try:
             body = create_body(
@@ -87,18 +98,19 @@ class DockerRunner:
                 release=catalog.release().name,
                 entrypoint=self._image.entrypoint,
             )
-            _start_watcher(
-                directory,
+            watcher.send(
                 {
                     "endpoint": _endpoint_record(endpoint),
                     "container": container_name(directory.name),
                     "key": command.key() or "",
                     "stop_signal": self._image.stop_signal,
                     "body": body,
-                },
-                context.environ,
-                image=self._image_name,
+                }
             )
+            # What shows the job is loaded while the container starts.
+            from taomagic.launcher.job import Job
+
+            watcher.wait(self._image_name)
         except BaseException:
             # An interrupt may come when the container runs already: nothing may go on without a record.
             with contextlib.suppress(EngineProblem):
@@ -142,7 +154,9 @@ def watch_again(directory: Path, record: Mapping[str, Any]) -> bool:
             return False
     request = {"endpoint": record["endpoint"], "container": name, "key": key}
     try:
-        _start_watcher(directory, request, None)
+        watcher = Watcher(directory, os.environ)
+        watcher.send(request)
+        watcher.wait()
     except EnvironmentProblem:
         return False
     return True
@@ -152,39 +166,74 @@ def _endpoint_record(endpoint: Endpoint) -> dict[str, object]:
     return {"url": endpoint.url, "tls_dir": endpoint.tls_dir, "verify": endpoint.verify}
 
 
-def _start_watcher(
-    directory: Path, request: Mapping[str, Any], environ: Mapping[str, str] | None, image: str = ""
-) -> None:
-    """Start the watcher and wait until the container runs.
+class Watcher:
+    """The process that will watch over a job's container: started at once, told its task when that is known.
+
+    Parameters
+    ----------
+    directory
+        The job's folder; it need not be there yet.
+    environ
+        Its environment.
 
     Raises
     ------
     EnvironmentProblem
-        It doesn't; the engine's reason is explained.
+        It can't be started.
     """
-    try:
-        started = subprocess.run(
-            detached.start_argv(_MODULE, directory),
-            input=json.dumps(request),
-            env=None if environ is None else dict(environ),
-            capture_output=True,
-            text=True,
-            timeout=START_LIMIT_S,
-            start_new_session=True,
-            check=False,
+
+    def __init__(self, directory: Path, environ: Mapping[str, str]) -> None:
+        self.directory = directory
+        try:
+            self._process = subprocess.Popen(
+                detached.start_argv(_MODULE, directory),
+                env=dict(environ),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise EnvironmentProblem(f"The container can't be started: {error}", hint="Try again.") from None
+
+    def send(self, request: Mapping[str, Any]) -> None:
+        """Say what to do."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # what it said instead of listening is told by `wait`
+            self._process.stdin.write(json.dumps(request).encode())
+            self._process.stdin.close()
+        self._process.stdin = None  # `communicate` would flush it
+
+    def cancel(self) -> None:
+        """Let it go without a task."""
+        if self._process.stdin is not None:
+            self._process.communicate()
+
+    def wait(self, image: str = "") -> None:
+        """Wait until the container runs.
+
+        Raises
+        ------
+        EnvironmentProblem
+            It doesn't; the engine's reason is explained.
+        """
+        try:
+            said = self._process.communicate(timeout=START_LIMIT_S)[1].decode("utf-8", "replace")
+        except subprocess.TimeoutExpired as error:
+            self._process.kill()
+            raise EnvironmentProblem(f"The container can't be started: {error}", hint="Try again.") from None
+        if self._process.returncode == 0:
+            return
+        try:
+            reason = json.loads(said)
+            message, status = str(reason["message"]), int(reason["status"])
+        except (ValueError, KeyError, TypeError):
+            message, status = said.strip()[-500:], -1
+        if status >= 0:
+            from taomagic.launcher.containers.problems import explain
+
+            raise explain(EngineProblem(message, status), "start the container", image=image)
+        raise EnvironmentProblem(
+            f"The container can't be started: {message}",
+            hint="Check that the project folder can be written and the disk has room.",
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise EnvironmentProblem(f"The container can't be started: {error}", hint="Try again.") from None
-    if started.returncode == 0:
-        return
-    try:
-        said = json.loads(started.stderr)
-        message, status = str(said["message"]), int(said["status"])
-    except (ValueError, KeyError, TypeError):
-        message, status = started.stderr.strip()[-500:], -1
-    if status >= 0:
-        raise explain(EngineProblem(message, status), "start the container", image=image)
-    raise EnvironmentProblem(
-        f"The container can't be started: {message}",
-        hint="Check that the project folder can be written and the disk has room.",
-    )

@@ -81,6 +81,8 @@ class ProcessRunner:
         if (key := command.key()) is not None:
             environ["TAOMAGIC_KEY"] = key
         environ["LAUNCHER_MOUNTS"] = str(directory / "mounts.json")
+        # Not every sub-task has a results folder, and a record of what it did is wanted of each.
+        environ["TAOMAGIC_STATUS_DIR"] = str(directory)
         environ["PYTHONUNBUFFERED"] = "1"
         environ["PYTHONIOENCODING"] = "utf-8"
         root = Path(taomagic.__file__).parents[1]
