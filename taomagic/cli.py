@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import taomagic
+import taomagic.deferred  # before anything that imports dataclasses
 from taomagic.errors import StageInterrupted, TaoError, UsageProblem
 from taomagic.launcher import catalog, command
 from taomagic.launcher.command import Command
@@ -56,6 +56,8 @@ def _main(prog: str, argv: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
+        import signal
+
         # `tao logs | head`: the reader has what it wanted. Python would complain once more when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
