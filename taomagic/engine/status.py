@@ -9,6 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+#: Where a command that was given no results folder records its status: the launcher names the job's folder.
+FOLDER_VARIABLE = "TAOMAGIC_STATUS_DIR"
+
 State = Literal["STARTED", "RUNNING", "SUCCESS", "FAILURE", "SKIPPED"]
 
 
@@ -18,10 +21,13 @@ class StatusLog:
     Parameters
     ----------
     results_dir
-        Folder on this machine, created if missing; ``None`` writes nothing (some sub-tasks have no results folder).
+        Folder on this machine, created if missing. ``None`` (some sub-tasks have no results folder) writes to the
+        folder that ``TAOMAGIC_STATUS_DIR`` names, and nothing where that isn't set.
     """
 
     def __init__(self, results_dir: Path | None) -> None:
+        if results_dir is None and os.path.isdir(folder := os.environ.get(FOLDER_VARIABLE, "")):  # noqa: PTH112
+            results_dir = Path(folder)
         self._path = results_dir / "status.json" if results_dir is not None else None
         if results_dir is not None:
             results_dir.mkdir(parents=True, exist_ok=True)

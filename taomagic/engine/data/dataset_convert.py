@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from taomagic.engine.data.box_sizes import BoxSizes
 from taomagic.engine.data.images import read_bytes, size_of
 from taomagic.engine.data.sources import CocoSource, Frame, KittiSource, Source
 from taomagic.engine.data.tfrecord import FeatureValue, TFRecordWriter, encode_example, index_path
@@ -39,6 +40,8 @@ class ConversionReport:
         Number of images written.
     num_objects
         Number of objects per class of the records.
+    box_sizes
+        An even sample of (width, height) in pixels of the boxes written, per class of the records.
     skipped_classes
         Number of objects per (lower-cased) class that the mapping doesn't have.
     bad_boxes
@@ -50,6 +53,7 @@ class ConversionReport:
     files: tuple[Path, ...]
     num_images: int
     num_objects: Mapping[str, int]
+    box_sizes: Mapping[str, list[tuple[float, float]]]
     skipped_classes: Mapping[str, int]
     bad_boxes: int
     warnings_path: Path | None
@@ -139,6 +143,7 @@ class _Conversion:
         self.mapping, self.verbose, self.log = mapping, verbose, log
         self.ids = {name: position for position, name in enumerate(classes, 1)}
         self.objects: Counter[str] = Counter()
+        self.sizes = BoxSizes(len(classes))
         self.unmapped: Counter[str] = Counter()
         self.class_map: dict[str, str] = {}
         self.bad_boxes: dict[str, list[int]] = {}
@@ -177,7 +182,13 @@ class _Conversion:
         files = self._move_in(prefix, workshop, names, paths)
         warnings = prefix.with_name(f"{prefix.name}_warning.json") if self.bad_boxes else None
         return ConversionReport(
-            files, self.images, dict(self.objects), dict(self.unmapped), len(self.bad_boxes), warnings
+            files=files,
+            num_images=self.images,
+            num_objects=dict(self.objects),
+            box_sizes=self.sizes.sample(),
+            skipped_classes=dict(self.unmapped),
+            bad_boxes=len(self.bad_boxes),
+            warnings_path=warnings,
         )
 
     def _write(self, source: Source, keys: list[Any], path: Path, clock: _Clock) -> None:
@@ -209,6 +220,7 @@ class _Conversion:
                 continue
             self.class_map[thing.name] = thing.name.lower()
             self.objects[target] += 1
+            self.sizes.add(target, thing.box[2] - thing.box[0], thing.box[3] - thing.box[1])
             kept.append((float(self.ids[target]), thing))
         things = [thing for _, thing in kept]
         features: dict[str, FeatureValue] = {

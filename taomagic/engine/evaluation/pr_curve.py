@@ -1,11 +1,30 @@
-"""The precision-recall picture that ``visualize_pr_curve`` asks for."""
+"""Precision over recall: as points for a record, and as the picture that ``visualize_pr_curve`` asks for."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from taomagic.engine.evaluation.average_precision import Evaluation
+import numpy as np
+
+from taomagic.engine.evaluation.average_precision import ClassResult, Evaluation
 from taomagic.engine.storage.atomic import atomic_write
+
+#: The most points of a recorded curve; on a screen more can't be told apart.
+MAX_POINTS = 100
+
+
+def curve_points(result: ClassResult) -> list[tuple[float, float]]:
+    """Return a curve as ``(recall, precision)``, one point for each object found, thinned evenly.
+
+    The points of detections that found nothing lie straight below those of the objects before them, and are left out,
+    but for the last one, where the curve ends.
+    """
+    if not len(result.recall):
+        return []
+    found = np.flatnonzero(np.diff(result.recall, prepend=0.0) > 0)
+    ends = np.union1d(found, [len(result.recall) - 1])
+    kept = ends[np.unique(np.linspace(0, len(ends) - 1, min(len(ends), MAX_POINTS)).round().astype(int))]
+    return [(round(float(result.recall[i]), 4), round(float(result.precision[i]), 4)) for i in kept]
 
 
 def write_pr_curve(path: Path, evaluation: Evaluation) -> None:

@@ -27,4 +27,5 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
         "Dataset convert finished successfully.",
         kpi={"num_images": report.num_images},
         categorical={"num_objects": dict(report.num_objects)},
+        graphical={"box_sizes": dict(report.box_sizes)},
     )

@@ -11,7 +11,7 @@ from dataclasses import replace
 from taomagic.engine.console import say
 from taomagic.engine.data.loading import ValidationData
 from taomagic.engine.device import choose_device
-from taomagic.engine.evaluation.pr_curve import write_pr_curve
+from taomagic.engine.evaluation.pr_curve import curve_points, write_pr_curve
 from taomagic.engine.ssd.evaluation import evaluate_model, metrics_of, print_table
 from taomagic.engine.ssd.predictor import Predictor, load_predictor
 from taomagic.engine.status import StatusLog
@@ -57,6 +57,7 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
         "Evaluation finished successfully.",
         kpi={"mAP": evaluation.mean_average_precision},
         categorical={"average_precision": {k: v for k, v in metrics_of(evaluation).items() if k != "mAP"}},
+        graphical={"precision_recall": {name: curve_points(r) for name, r in evaluation.classes.items()}},
     )
 
 

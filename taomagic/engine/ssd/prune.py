@@ -54,6 +54,10 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
         "SUCCESS",
         "Pruning finished successfully.",
         kpi={"pruning_ratio": ratio, "size": target.stat().st_size / 2**20, "param_count": after / 1e6},
+        categorical={
+            "filters": {layer.name: layer.total for layer in report.layers},
+            "filters_kept": {layer.name: layer.kept for layer in report.layers},
+        },
     )
 
 

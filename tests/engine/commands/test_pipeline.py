@@ -65,7 +65,9 @@ def test_the_whole_pipeline_from_training_to_the_exported_model(project: Project
     assert evaluated.code == 0, evaluated.output
     assert re.search(r"^car           AP    [\d.]{1,5}$", evaluated.output, re.MULTILINE)
     assert re.search(r"^              mAP   [\d.]{1,5}$", evaluated.output, re.MULTILINE)
-    assert "kpi" in statuses(project, "unpruned/weights")[-1]
+    record = statuses(project, "unpruned/weights")[-1]
+    assert record["kpi"].keys() == {"mAP"}
+    assert record["graphical"]["precision_recall"].keys() == {"car", "cyclist", "pedestrian"}
 
     pruned = f"{ROOT}/pruned/model.tlt"
     cut = project.run(
@@ -85,10 +87,19 @@ def test_the_whole_pipeline_from_training_to_the_exported_model(project: Project
         "4",
         "-eq",
         "intersection",
+        "--results_dir",
+        f"{ROOT}/pruned",
     )
     assert cut.code == 0, cut.output
     ratio = float(re.search(r"Pruning ratio \(pruned model / original model\): (\S+)", cut.output).group(1))
     assert 0.05 < ratio < 0.95
+    layers = statuses(project, "pruned")[-1]["categorical"]
+    assert (
+        layers["filters"].keys()
+        == layers["filters_kept"].keys()
+        >= {"conv1", "block_4a_conv_2", "ssd_conf_0"}
+    )
+    assert 0 < sum(layers["filters_kept"].values()) < sum(layers["filters"].values())
 
     retrained = project.train("retrained", "-m", pruned)
     assert retrained.code == 0, retrained.output

@@ -70,6 +70,7 @@ def test_an_empty_partition_is_skipped_and_the_rest_renumbered(
     assert report.num_images == 10
     assert dict(report.num_objects) == {"car": 12, "pedestrian": 5}
     assert dict(report.skipped_classes) == {"tram": 2}
+    assert {name: len(sizes) for name, sizes in report.box_sizes.items()} == dict(report.num_objects)
 
 
 def test_sequences_are_dealt_out_longest_first_and_folds_reversed(
