@@ -70,15 +70,21 @@ def _run(prog: str, words: list[str]) -> int:
     if not words:
         print(_overview(prog))
         return 0
-    options, words = _own_options(words)
-    with _release_chosen(options.get("release", "")):
+    options, words = own_options(words)
+    with release_chosen(options.get("release", "")):
         wanted = command.parse_command(words, prog=prog)
         return carry_out(wanted) if wanted.action != "run" else _run_task(wanted, options)
 
 
 @contextmanager
-def _release_chosen(wish: str) -> Iterator[None]:
-    """Let a release count for what happens inside; without a wish nothing changes."""
+def release_chosen(wish: str) -> Iterator[None]:
+    """Let a release count for what happens inside; without a wish nothing changes.
+
+    Raises
+    ------
+    EnvironmentProblem
+        There is no such release.
+    """
     before = os.environ.get(_RELEASE)
     if wish:
         os.environ[_RELEASE] = catalog.release_name(wish)
@@ -101,8 +107,21 @@ def carry_out(wanted: Command) -> int:
     return _CONTROL[wanted.action](wanted)
 
 
-def _own_options(words: list[str]) -> tuple[dict[str, str], list[str]]:
-    """Take our own options out of the words, wherever they stand; --release only before the task."""
+def own_options(words: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Take our own options out of the words, wherever they stand; --release only before the task.
+
+    Returns
+    -------
+    dict of str to str
+        Their values by name; ``yes`` for those without.
+    list of str
+        The other words.
+
+    Raises
+    ------
+    UsageProblem
+        An option has no value.
+    """
     options: dict[str, str] = {}
     rest: list[str] = []
     following = iter(words)

@@ -224,11 +224,11 @@ raise SystemExit(tao(["ssd", "train"]))
 
 def test_options_behind_run_belong_to_the_program() -> None:
     words = ["--backend", "docker", "ssd", "run", "pip", "--raw", "--backend=x", "--background"]
-    assert cli._own_options(words) == (
+    assert cli.own_options(words) == (
         {"backend": "docker"},
         ["ssd", "run", "pip", "--raw", "--backend=x", "--background"],
     )
-    assert cli._own_options(["model", "ssd", "--raw", "run", "x", "--raw"])[1] == [
+    assert cli.own_options(["model", "ssd", "--raw", "run", "x", "--raw"])[1] == [
         "model",
         "ssd",
         "run",
