@@ -7,7 +7,8 @@ from __future__ import annotations
 import getpass
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ class Options:
     background: bool = False
     raw: bool = False
     backend: str = ""
+    #: Whether the cell awaits the command; said by the cell's form, not on the line.
+    awaited: bool = False
 
 
 @magics_class
@@ -128,11 +131,19 @@ class TaoMagics(Magics):
         An interrupted cell (■) asks the command to stop, a second interrupt kills it. A stage that fails or is stopped
         raises, so that Run All ends there.
         """
+        return run_now(self._tao(line, cell or ""))
+
+    async def tao_awaited(self, line: str, cell: str = "") -> Any:
+        """Do what ``%tao`` does without blocking the kernel; see :mod:`taomagic.view.awaiting`."""
+        return await self._tao(line, cell, awaited=True)
+
+    async def _tao(self, line: str, cell: str, *, awaited: bool = False) -> Any:
         options, rest = take_options(line)
+        options = replace(options, awaited=awaited)
         names = Names(self.shell.user_ns)
-        words = [split_words(stage.text, names) for stage in split_cell(rest, cell or "")]
+        words = [split_words(stage.text, names) for stage in split_cell(rest, cell)]
         if any(stage[-1:] == ["--background"] for stage in words):
-            options = Options(options.out, True, options.raw, options.backend)
+            options = replace(options, background=True)
             words = [stage[:-1] if stage[-1] == "--background" else stage for stage in words]
         commands = [parse_command(stage) for stage in words]
         if len(commands) > 1 and options.background:
@@ -140,28 +151,53 @@ class TaoMagics(Magics):
                 "Several stages can't run in the background, since each one needs the files of the one before.",
                 hint="Put them into cells of their own, or leave out --background.",
             )
-        results = [self._carry_out(command, options) for command in commands]
+        stages = [command.label for command in commands]
+        results = [await self._carry_out(each, options, stages, i) for i, each in enumerate(commands)]
         value = results[0] if len(results) == 1 else results
         return self._assign(options.out, value)
 
-    def _carry_out(self, command: Command, options: Options) -> Any:
-        """Do what one command says and return what it gives."""
+    async def _carry_out(self, command: Command, options: Options, stages: list[str], index: int) -> Any:
+        """Do what one command of a cell says and return what it gives."""
         if command.action != "run":
-            return self._control(command, options)
+            return await self._control(command, options)
         backend = options.backend or self.backend or None
         job, warnings = launch(command, backend=backend, runner=self.runner)
         for warning in warnings:
             print(f"Note: {warning}")
-        return job if options.background else self._watch(job, options)
+        if options.background:
+            from taomagic.view.live import show_in_background
 
-    def _watch(self, job: Job, options: Options, *, stop_on_interrupt: bool = True) -> Result:
+            show_in_background(self.shell, job)
+            return job
+        return await self._watch(job, options, stages=stages, index=index)
+
+    async def _watch(
+        self,
+        job: Job,
+        options: Options,
+        *,
+        stages: Sequence[str] = (),
+        index: int = 0,
+        stop_on_interrupt: bool = True,
+    ) -> Result:
         """Show a job until it has ended; raise unless it ended well."""
         from taomagic.view.live import choose_view
-        from taomagic.view.waiting import watch
+        from taomagic.view.waiting import watch, watch_async
 
         try:
-            view = choose_view(self.shell, job, raw=options.raw or self.raw)
-            result = watch(job, view, stop_on_interrupt=stop_on_interrupt)
+            view = choose_view(
+                self.shell,
+                job,
+                raw=options.raw or self.raw,
+                stages=stages,
+                index=index,
+                foreground=stop_on_interrupt,
+                answers=options.awaited,
+            )
+            if options.awaited:
+                result = await watch_async(job, view, stop_on_interrupt=stop_on_interrupt)
+            else:
+                result = watch(job, view, stop_on_interrupt=stop_on_interrupt)
             result.raise_for_state()
         except StageFailed:
             self._assign(options.out, job)
@@ -173,7 +209,7 @@ class TaoMagics(Magics):
             self.shell.user_ns[name] = value
         return value
 
-    def _control(self, command: Command, options: Options) -> Any:
+    async def _control(self, command: Command, options: Options) -> Any:
         """Carry out a control word."""
         from taomagic.view.live import show_table
         from taomagic.view.tables import job_table
@@ -187,9 +223,8 @@ class TaoMagics(Magics):
                     self.shell, job_table(control.stop_jobs(command.args, context), title="Stopped jobs")
                 )
             case "attach":
-                return self._watch(
-                    control.latest_job(command.args, context, word="attach"), options, stop_on_interrupt=False
-                )
+                job = control.latest_job(command.args, context, word="attach")
+                return await self._watch(job, options, stop_on_interrupt=False)
             case _:
                 from taomagic.cli import carry_out
 
@@ -216,6 +251,16 @@ class TaoMagics(Magics):
         )
         print(f"In commands: {container}")
         print("\n".join(saved.diff))
+
+
+def run_now(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine that never waits for the event loop to its end, and return its value."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        return end.value
+    work.close()
+    raise RuntimeError("A magic that blocks can't wait for the event loop.")
 
 
 def take_options(line: str) -> tuple[Options, str]:
@@ -287,8 +332,11 @@ def _ask_key() -> str:
 
 def load(shell: Any) -> None:
     """Register the magics, and say which jobs of this project still run."""
+    from taomagic.view.awaiting import Awaiting
+
     unload(shell)
     shell.register_magics(TaoMagics(shell))
+    Awaiting(shell).install()
     _tell_running()
 
 
@@ -307,6 +355,9 @@ def _tell_running() -> None:
 
 def unload(shell: Any) -> None:
     """Take the magics away; harmless where they are not loaded."""
+    from taomagic.view.awaiting import Awaiting
+
+    Awaiting.remove(shell)
     manager = shell.magics_manager
     manager.registry.pop(TaoMagics.__name__, None)
     for kind, names in TaoMagics.magics.items():

@@ -1,15 +1,17 @@
-"""The first view in a notebook: one output that is redrawn while the cell waits, and stays as static HTML.
+"""Which view suits where we run, and the view for pages without widgets: one output that is redrawn as HTML.
 
-No widget: what is on the page is replaced through its ``display_id``, at most five times a second. So the notebook
-holds one small output however long the run is, and that output is true at the end.
+What is on the page is replaced through its ``display_id``, at most five times a second. So the notebook holds one small
+output however long the run is, and that output is true at the end.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from taomagic.launcher.job import Job, Update
@@ -22,7 +24,9 @@ from taomagic.view.waiting import View
 REFRESH_S = 0.2
 
 
-def choose_view(shell: Any, job: Job, *, raw: bool = False) -> View:
+def choose_view(
+    shell: Any, job: Job, *, raw: bool = False, stages: Sequence[str] = (), index: int = 0, **options: Any
+) -> View:
     """Return the view that suits where we run.
 
     Parameters
@@ -33,22 +37,87 @@ def choose_view(shell: Any, job: Job, *, raw: bool = False) -> View:
         The job to show.
     raw
         Print the log as it is.
+    stages, index
+        The labels of all stages of the cell, and which of them this job is.
+    options
+        More for :class:`taomagic.view.panel.PanelView`.
 
     Returns
     -------
     View
-        HTML in a notebook (a shell with a kernel); text in a terminal, or wherever ``TAO_PANEL=text`` is set.
+        The live panel on a page that draws widgets; HTML on any other page (``TAO_PANEL=html``, or a notebook that is
+        run without one); text in a terminal, or wherever ``TAO_PANEL=text`` is set.
     """
     if raw:
         return text.RawView(job, sys.stdout, explain=False)
-    if in_notebook(shell):
+    if not in_notebook(shell):
+        return text.TextView(sys.stdout, explain=False)
+    if not on_page(shell):
         return LiveView()
-    return text.TextView(sys.stdout, explain=False)
+    from taomagic.view.panel import PanelView
+    from taomagic.view.panel_state import Stages
+
+    return PanelView(job, stages=Stages(tuple(stages), index), kernel=kernel_id(), **options)
 
 
 def in_notebook(shell: Any) -> bool:
     """Tell whether the shell's outputs are shown on a page that can draw HTML."""
     return getattr(shell, "kernel", None) is not None and os.environ.get("TAO_PANEL", "").lower() != "text"
+
+
+def on_page(shell: Any) -> bool:
+    """Tell whether a page asked for this cell, rather than a program that runs notebooks (nbclient, papermill).
+
+    Pages name the cell in the request. It matters because such programs save the state of all widgets.
+    """
+    wanted = os.environ.get("TAO_PANEL", "").lower()
+    if wanted in {"html", "widget"}:
+        return wanted == "widget"
+    if "google.colab" in sys.modules:
+        return True
+    try:
+        parent = shell.kernel.get_parent()
+    except AttributeError:  # an ipykernel that keeps it elsewhere
+        parent = getattr(shell, "parent_header", None) or {}
+    return "cellId" in (parent.get("metadata") or {})
+
+
+def kernel_id() -> str:
+    """Return the kernel's id on its Jupyter server, which is part of its connection file's name; else empty."""
+    try:
+        from ipykernel.connect import get_connection_file
+
+        name = Path(get_connection_file()).stem
+    except (ImportError, RuntimeError):
+        return ""
+    return name.removeprefix("kernel-") if name.startswith("kernel-") else ""
+
+
+def show_in_background(shell: Any, job: Job) -> None:
+    """Show a job that nobody waits for, where that can be done: a panel on a page, fed by a thread.
+
+    Elsewhere nothing is shown; ``%tao attach`` shows the job at any time.
+    """
+    if not (in_notebook(shell) and on_page(shell)):
+        return
+    from taomagic.view.panel import PanelView
+
+    view = PanelView(job, foreground=False, kernel=kernel_id())
+    updates = job.updates()
+    first = next(updates)
+    # Here, not in the thread: an output belongs to the cell whose thread shows it.
+    view.show(first)
+
+    def follow() -> None:
+        snapshot = first.snapshot
+        try:
+            for update in updates:
+                snapshot = update.snapshot
+                view.show(update)
+        finally:
+            view.close(snapshot)
+
+    threading.Thread(target=follow, name=f"panel of {job.id}", daemon=True).start()
 
 
 def show_table(shell: Any, table: Table) -> None:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from taomagic.launcher.progress import Artefact, JobState, Snapshot
 from taomagic.view import markup, summary
 from taomagic.view.chart import Point, as_image, chart_svg, describe, is_rising
 from taomagic.view.format import clean, duration, number, short_name
 from taomagic.view.markup import Markup, tag
+
+if TYPE_CHECKING:
+    from taomagic.view.draw_types import Drawing
 
 #: The most that one run may put into a notebook as HTML, in bytes of UTF-8.
 MAX_HTML_BYTES = 30_000
@@ -44,7 +48,9 @@ _DETAILS = (
 )
 
 
-def bundle(snapshot: Snapshot, *, live: bool = False, notice: str = "") -> dict[str, str]:
+def bundle(
+    snapshot: Snapshot, *, live: bool = False, notice: str = "", drawings: Sequence[Drawing] = ()
+) -> dict[str, str]:
     """Return the MIME bundle of a run: HTML for people with a page, text for everybody else.
 
     Parameters
@@ -56,22 +62,34 @@ def bundle(snapshot: Snapshot, *, live: bool = False, notice: str = "") -> dict[
         keeps the log folded away and draws the curves as images that sanitisers let through.
     notice
         A sentence on top, e.g. that the job has been asked to stop.
+    drawings
+        Pictures of what the stage did; those that fit into the limit are shown.
     """
     text = summary.one_line(snapshot) if live else summary.run_text(snapshot)
-    return {MIME_HTML: run_html(snapshot, live=live, notice=notice), MIME_TEXT: text}
+    html = run_html(snapshot, live=live, notice=notice, drawings=drawings)
+    return {MIME_HTML: html, MIME_TEXT: text}
 
 
-def run_html(snapshot: Snapshot, *, live: bool = False, notice: str = "") -> str:
+def run_html(
+    snapshot: Snapshot, *, live: bool = False, notice: str = "", drawings: Sequence[Drawing] = ()
+) -> str:
     """Return the card of a run as HTML of at most :data:`MAX_HTML_BYTES` bytes; parameters as in :func:`bundle`."""
     html = ""
     for detail in _DETAILS:
-        html = _card(snapshot, detail, live, notice)
+        html = _card(snapshot, detail, live, notice, ())
         if len(html.encode()) <= MAX_HTML_BYTES:
             break
+    # Pictures come on top of the words: as many as there is room for, the most telling ones first.
+    shown: list[Drawing] = []
+    for drawing in drawings:
+        more = _card(snapshot, detail, live, notice, [*shown, drawing])
+        if len(more.encode()) <= MAX_HTML_BYTES:
+            shown.append(drawing)
+            html = more
     return html
 
 
-def _card(snapshot: Snapshot, detail: Detail, live: bool, notice: str) -> Markup:
+def _card(snapshot: Snapshot, detail: Detail, live: bool, notice: str, drawings: Sequence[Drawing]) -> Markup:
     return markup.card(
         _header(snapshot, detail),
         _progress(snapshot),
@@ -79,10 +97,16 @@ def _card(snapshot: Snapshot, detail: Detail, live: bool, notice: str) -> Markup
         _problem(snapshot, detail),
         _key_numbers(snapshot, detail),
         _curves(snapshot, detail, live),
+        _pictures(drawings),
         _results(snapshot, detail),
         _log(snapshot, detail, live),
-        label=f"TAO job {snapshot.job_id}",
+        label=card_label(snapshot.job_id),
     )
+
+
+def card_label(job_id: str) -> str:
+    """Return the name of a job's card; the live panel finds the card by it."""
+    return f"TAO job {job_id}"
 
 
 def _header(snapshot: Snapshot, detail: Detail) -> Markup:
@@ -193,6 +217,21 @@ def curve_groups(series: Mapping[str, Sequence[Point]]) -> list[tuple[str, dict[
     precisions = {n: curves[n] for n in sorted(curves, key=lambda n: (n != "mAP", n)) if is_rising(n)}
     groups = (("Loss", losses), ("Average precision", precisions))
     return [(title, group) for title, group in groups if group]
+
+
+def _pictures(drawings: Sequence[Drawing]) -> Markup:
+    shown = (
+        tag(
+            "div",
+            markup.heading(drawing.title),
+            Markup(as_image(drawing.svg, drawing.alt)),
+            style="flex:1 1 320px;min-width:0",
+        )
+        for drawing in drawings
+    )
+    blocks = list(shown)
+    style = "display:flex;flex-wrap:wrap;gap:10px 16px;margin-top:8px"
+    return tag("div", *blocks, style=style) if blocks else Markup("")
 
 
 def _results(snapshot: Snapshot, detail: Detail) -> Markup:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from types import FrameType
-from typing import Protocol
+from typing import Literal, Protocol
 
 from taomagic.errors import StageInterrupted
 from taomagic.launcher.job import Job, Result, Update
@@ -30,6 +33,54 @@ class View(Protocol):
         """Show the final state. Called once, whatever happened before."""
 
 
+class Stopping:
+    """Asks a job to stop at the first wish, and kills it at the second.
+
+    Wishes come by two ways, an interrupt of the kernel and the panel's button. A click may take both, when the kernel
+    answers too late: then it counts once.
+
+    Parameters
+    ----------
+    job
+        The job.
+    clock
+        Monotonic seconds.
+    """
+
+    #: Seconds within which a wish by the other way is the same wish.
+    SAME_S = 2.0
+
+    def __init__(self, job: Job, clock: Callable[[], float] = time.monotonic) -> None:
+        self._job = job
+        self._clock = clock
+        self._last = (float("-inf"), "")
+        self._early = False
+        #: How often the job was asked.
+        self.count = 0
+
+    def ask(self, way: Literal["interrupt", "button"]) -> Literal["", "stop", "kill"]:
+        """Take a wish, and return what was done about it; an empty text where nothing was."""
+        now, (last, other) = self._clock(), self._last
+        state = self._job.state
+        if state.finished or (way != other and now - last < self.SAME_S):
+            return ""
+        self._last = (now, way)
+        self.count += 1
+        if self.count == 1:
+            # There is nobody yet to pass it on to while the job starts.
+            self._early = state is JobState.STARTING
+            self._job.request_stop()
+            return "stop"
+        self._job.kill()
+        return "kill"
+
+    def repeat_early(self, state: JobState) -> None:
+        """Ask again what was asked too early."""
+        if self._early and state is JobState.RUNNING:
+            self._early = False
+            self._job.request_stop()
+
+
 def watch(job: Job, view: View, *, stop_on_interrupt: bool = True) -> Result:
     """Show a job until it has ended, and return how it ended.
 
@@ -49,29 +100,85 @@ def watch(job: Job, view: View, *, stop_on_interrupt: bool = True) -> Result:
         The watching was ended by an interrupt, or an interrupt came too late to stop the command. (A command that *was*
         stopped gives a result whose ``raise_for_state`` raises.)
     """
-    interrupts = _Interrupts(job) if stop_on_interrupt else None
-    snapshot = None
+    watching = _Watching(job, view, stop_on_interrupt)
     try:
-        with _on_sigint(interrupts.take) if interrupts else _nothing():
+        with watching.interrupts():
             for update in job.updates():
-                snapshot = update.snapshot
-                view.show(update)
-                if interrupts:
-                    interrupts.tell(view, snapshot.state)
+                watching.show(update)
     except KeyboardInterrupt:
-        raise StageInterrupted(
-            "no longer watched; the command goes on.",
-            where=f"job {job.id}",
-            hint=f"`tao attach {job.id}` shows it again, `tao stop {job.id}` ends it.",
-        ) from None
+        raise _no_longer_watched(job) from None
     finally:
-        view.close(snapshot or job.snapshot())
-    result = job.result()
-    if interrupts and interrupts.count and result.ok:
-        raise StageInterrupted(
-            "interrupted, but the command had already ended well.", where=f"tao {result.label}"
-        )
-    return result
+        watching.close()
+    return watching.result()
+
+
+async def watch_async(job: Job, view: View, *, stop_on_interrupt: bool = True) -> Result:
+    """Do what :func:`watch` does, and let the kernel answer the page meanwhile: a stop button, a page that is reloaded.
+
+    Parameters and exceptions are those of :func:`watch`. The log is read in a thread; the view is called in this one.
+    """
+    watching = _Watching(job, view, stop_on_interrupt)
+    loop = asyncio.get_running_loop()
+    updates = job.updates()
+    reader = ThreadPoolExecutor(1, thread_name_prefix=f"log of {job.id}")
+    task = asyncio.current_task()
+    try:
+        # An exception in the midst of the event loop would end the kernel's; a cancelled task ends only the cell.
+        with watching.interrupts(lambda: loop.call_soon_threadsafe(task.cancel) if task else None):
+            while (update := await loop.run_in_executor(reader, next, updates, None)) is not None:
+                watching.show(update)
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        raise _no_longer_watched(job) from None
+    finally:
+        reader.shutdown(wait=False)
+        watching.close()
+    return watching.result()
+
+
+class _Watching:
+    """What both ways of waiting have in common."""
+
+    def __init__(self, job: Job, view: View, stop_on_interrupt: bool) -> None:
+        self._job, self._view = job, view
+        self._snapshot: Snapshot | None = None
+        # A view with a stop button of its own counts its wishes together with the interrupts.
+        stopping = getattr(view, "stopping", None) or Stopping(job)
+        self._interrupts = _Interrupts(stopping) if stop_on_interrupt else None
+
+    @contextmanager
+    def interrupts(self, give_up: Callable[[], object] | None = None) -> Iterator[None]:
+        """Take interrupts inside the block, if they are to stop the job."""
+        if self._interrupts is None:
+            yield
+            return
+        self._interrupts.give_up = give_up
+        with _on_sigint(self._interrupts.take):
+            yield
+
+    def show(self, update: Update) -> None:
+        self._snapshot = update.snapshot
+        self._view.show(update)
+        if self._interrupts:
+            self._interrupts.tell(self._view, update.snapshot.state)
+
+    def close(self) -> None:
+        self._view.close(self._snapshot or self._job.snapshot())
+
+    def result(self) -> Result:
+        result = self._job.result()
+        if self._interrupts and self._interrupts.count and result.ok:
+            raise StageInterrupted(
+                "interrupted, but the command had already ended well.", where=f"tao {result.label}"
+            )
+        return result
+
+
+def _no_longer_watched(job: Job) -> StageInterrupted:
+    return StageInterrupted(
+        "no longer watched; the command goes on.",
+        where=f"job {job.id}",
+        hint=f"`tao attach {job.id}` shows it again, `tao stop {job.id}` ends it.",
+    )
 
 
 class _Interrupts:
@@ -81,32 +188,29 @@ class _Interrupts:
     lose lines, or leave half a message on the wire.
     """
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self._told = 0
-        self._early = False
+    def __init__(self, stopping: Stopping) -> None:
+        self._stopping = stopping
+        self._wish = ""
+        #: What the third interrupt does, in case the job can't be ended; by default it gets through to Python.
+        self.give_up: Callable[[], object] | None = None
         self.count = 0
 
     def take(self) -> None:
-        """Pass one interrupt on; the third one gets through to Python, in case the job can't be ended."""
+        """Pass one interrupt on."""
         self.count += 1
-        if self.count == 1:
-            # There is nobody yet to pass it on to while the job starts.
-            self._early = self._job.state is JobState.STARTING
-            self._job.request_stop()
-        elif self.count == 2:
-            self._job.kill()
-        else:
-            raise KeyboardInterrupt
+        if self.count > 2:
+            if self.give_up is None:
+                raise KeyboardInterrupt
+            self.give_up()
+            return
+        self._wish = self._stopping.ask("interrupt") or self._wish
 
     def tell(self, view: View, state: JobState) -> None:
         """Let the view say what an interrupt has done; repeat one that came too early."""
-        if self._early and state is JobState.RUNNING:
-            self._early = False
-            self._job.request_stop()
-        if self._told < self.count:
-            self._told = self.count
-            view.notice(STOPPING if self.count == 1 else KILLED)
+        self._stopping.repeat_early(state)
+        if self._wish:
+            view.notice(STOPPING if self._wish == "stop" else KILLED)
+            self._wish = ""
 
 
 @contextmanager
@@ -124,8 +228,3 @@ def _on_sigint(action: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before if before is not None else signal.default_int_handler)
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield

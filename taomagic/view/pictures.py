@@ -1,0 +1,76 @@
+"""The pictures of a finished stage, for a page that asks for them one by one."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from taomagic.view.draw_types import Box, Drawing, Thumbnail
+
+#: The most pictures offered, the longer side of what is sent, and the largest file that is sent as it is.
+MOST, SIDE, LIMIT = 60, 640, 4_000_000
+_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".bmp": "image/bmp"}
+
+
+class Gallery:
+    """Knows the files of the pictures that a page may ask for, and no others."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, Path] = {}
+
+    def take(self, drawings: Sequence[Drawing]) -> list[dict[str, Any]]:
+        """Return what a page needs to know of the pictures: their names, sizes and boxes."""
+        pictures = [picture for drawing in drawings for picture in drawing.thumbnails][:MOST]
+        self._files = {f"p{i}": picture.path for i, picture in enumerate(pictures)}
+        return [_described(f"p{i}", picture) for i, picture in enumerate(pictures)]
+
+    def read(self, name: str) -> bytes | None:
+        """Return a picture, made smaller where that can be done; ``None`` where there is none of that name."""
+        path = self._files.get(name)
+        return None if path is None else smaller(path)
+
+
+def smaller(path: Path) -> bytes | None:
+    """Return a picture of at most :data:`SIDE` pixels a side as JPEG, or the file itself without Pillow."""
+    try:
+        from PIL import Image
+    except ImportError:
+        try:
+            return path.read_bytes() if path.stat().st_size <= LIMIT else None
+        except OSError:
+            return None
+    try:
+        with Image.open(path) as image:
+            image.draft("RGB", (SIDE, SIDE))
+            image.thumbnail((SIDE, SIDE))
+            out = io.BytesIO()
+            image.convert("RGB").save(out, "JPEG", quality=82)
+    except (OSError, ValueError):
+        return None
+    return out.getvalue()
+
+
+def _described(name: str, picture: Thumbnail) -> dict[str, Any]:
+    return {
+        "id": name,
+        "caption": picture.path.name,
+        "alt": _told(picture),
+        "type": _TYPES.get(picture.path.suffix.lower(), "image/jpeg"),
+        "width": picture.width,
+        "height": picture.height,
+        "predicted": [_box(box) for box in picture.predicted[:100]],
+        "truth": [_box(box) for box in (picture.truth or ())[:100]],
+    }
+
+
+def _box(box: Box) -> list[Any]:
+    said = box.class_name if box.confidence is None else f"{box.class_name} {box.confidence:.2f}"
+    return [round(box.x1, 1), round(box.y1, 1), round(box.x2 - box.x1, 1), round(box.y2 - box.y1, 1), said]
+
+
+def _told(picture: Thumbnail) -> str:
+    found = f"{picture.path.name}: {len(picture.predicted)} objects found"
+    return found if picture.truth is None else f"{found}, {len(picture.truth)} labelled"
