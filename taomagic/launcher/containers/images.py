@@ -176,7 +176,7 @@ def pull(
         raise StageInterrupted(
             "The pull was interrupted.",
             where=name,
-            hint=f"Run the command again, or pull in a terminal, where it can take its time: docker pull {name}",
+            hint=f"The Docker engine begins anew next time. In a terminal it can take its time: docker pull {name}",
         ) from None
     finally:
         report(pulling.reader.progress(time.monotonic(), state))

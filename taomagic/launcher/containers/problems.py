@@ -31,6 +31,7 @@ _KINDS = (
         r"unauthori[sz]ed|\bdenied\b|authentication required|no basic auth credentials|incorrect username or password|"
         r"403 forbidden|authorization required",
     ),
+    ("registry", r"unexpected http status|verification failed|filesystem layer|digest mismatch"),
     (
         "network",
         r"no such host|dial tcp|i/o timeout|network is unreachable|tls handshake timeout|context deadline exceeded|"
@@ -103,7 +104,7 @@ def explain_pull(problem: EngineProblem, image: str, *, with_credentials: bool =
         "space": (
             "The disk of the Docker engine is full: the image doesn't fit.",
             "Free some space there: docker system df shows what takes it, docker image prune -a removes images that "
-            "no container uses. What was downloaded completely is kept for the next try.",
+            "no container uses.",
         ),
         "rate": (
             f"{registry} lets nobody download that much in so short a time: {_sentence(text)}",
@@ -126,10 +127,14 @@ def explain_pull(problem: EngineProblem, image: str, *, with_credentials: bool =
             f"{registry} speaks plain HTTP, which the Docker engine refuses.",
             'Add the registry to "insecure-registries" in /etc/docker/daemon.json and restart the engine.',
         ),
+        "registry": (
+            f"{registry} has a difficulty, or what came from it is damaged: {_sentence(text)}",
+            "Run the command again, perhaps some minutes later.",
+        ),
         "network": (
             f"The Docker engine can't reach {registry}: {_sentence(text)}",
             "Check the network and the proxy (docker info shows the engine's). An image that is here already needs "
-            "none: bring it with docker save and docker load. What was downloaded completely is kept.",
+            "none: docker save and docker load bring it from another machine.",
         ),
     }  # fmt: skip
     if kind in messages:

@@ -122,7 +122,7 @@ class PullReader:
     image
         The image's name.
     sizes
-        Download size by layer (first 12 digits of the digest), where the registry has told.
+        Download size of every layer (by the first 12 digits of its digest), where the registry has told.
     notes
         Sentences that every progress carries.
     """
@@ -131,10 +131,10 @@ class PullReader:
         self, image: str, sizes: Mapping[str, int] | None = None, notes: tuple[str, ...] = ()
     ) -> None:
         self._image = image
-        self._sizes = dict(sizes or {})
         self._notes = notes
         self._held = b""
-        self._layers: dict[str, Layer] = {}
+        self._layers = {name: Layer(name, total=size) for name, size in (sizes or {}).items()}
+        self._told = False  # whether the engine has spoken of a layer
         self._message = ""
         self._began: float | None = None
         self._samples: deque[tuple[float, int]] = deque()
@@ -172,7 +172,7 @@ class PullReader:
         left = max(0, total - done)
         return PullProgress(
             image=self._image,
-            state=state or ("pulling" if layers else "asking"),
+            state=state or ("pulling" if self._told else "asking"),
             layers=layers,
             done_bytes=done,
             total_bytes=total,
@@ -203,7 +203,10 @@ class PullReader:
         self._update(name, state, entry.get("progressDetail"))
 
     def _update(self, name: str, state: LayerState, detail: object) -> None:
-        before = self._layers.get(name) or Layer(name, total=self._sizes.get(name))
+        self._told = True
+        if self._message.startswith(name):
+            self._message = ""  # it goes on
+        before = self._layers.get(name) or Layer(name)
         done, total, unpacked = before.done, before.total, before.unpacked
         current, whole = _numbers(detail)
         if state == "downloading":

@@ -35,6 +35,11 @@ def digest(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *args: object) -> None:
+        """Say nothing: an engine that hangs up in the middle of a layer is what some tests are about."""
+
+
 class LocalRegistry:
     """A registry in a thread.
 
@@ -56,8 +61,8 @@ class LocalRegistry:
         self.logins: set[str] = set()
         #: Bytes a second at which blobs are sent; 0: as fast as it goes.
         self.speed = 0
-        #: Bytes of blobs after which the registry hangs up for good; -1: never.
-        self.breaks_after = -1
+        #: Whether it hangs up on everybody, even in the middle of a layer.
+        self.gone = False
         #: What every question for a manifest is answered with, instead: status, body.
         self.refusal: tuple[int, bytes] | None = None
         registry = self
@@ -73,7 +78,7 @@ class LocalRegistry:
             def log_message(self, *args: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.host = f"127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
@@ -146,6 +151,9 @@ class LocalRegistry:
         return [path for path in self.asked if "/blobs/" in path]
 
     def _answer(self, handler: BaseHTTPRequestHandler) -> None:
+        if self.gone:
+            handler.close_connection = True
+            return
         path = handler.path.partition("?")[0]
         self.asked.append(handler.path)
         authorization = handler.headers.get("Authorization", "")
@@ -200,13 +208,9 @@ class LocalRegistry:
         step = 1 << 16 if not self.speed else max(1, self.speed // 20)
         for start in range(0, len(content), step):
             part = content[start : start + step]
-            if self.breaks_after >= 0:
-                self.breaks_after -= len(part)
-                if self.breaks_after < 0:
-                    self.breaks_after = 0
-                    handler.close_connection = True
-                    handler.connection.close()
-                    return
+            if self.gone:
+                handler.close_connection = True
+                return
             handler.wfile.write(part)
             if self.speed:
                 time.sleep(len(part) / self.speed)
