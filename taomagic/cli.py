@@ -238,7 +238,11 @@ def _help(wanted: Command) -> int:
         if words:
             print(f"Sub-tasks: {', '.join(words)}")
     elif wanted.group:
-        print(f"Tasks of the group {wanted.group}: {', '.join(sorted(catalog.tasks(wanted.group)))}")
+        chosen = catalog.release()
+        grouped = chosen.grouped or wanted.group == "deploy"
+        names = ", ".join(_tasks(chosen, wanted.group if grouped else "")) or "none"
+        told = f"Tasks of the group {wanted.group}" if grouped else "It has no groups; its tasks"
+        print(f"TAO {chosen.name}. {told}: {names}")
     else:
         print(_overview("tao"))
     return 0

@@ -12,8 +12,8 @@ import pytest
 
 from taomagic import cli
 from taomagic.cli import exit_code, tao, tao_deploy
-from taomagic.launcher import launch as launching
 from taomagic.launcher import preflight
+from taomagic.launcher.runners import process
 from taomagic.launcher.runners.process import ProcessRunner
 
 FAKE_ENGINE = Path(__file__).parent / "launcher" / "fake_engine.py"
@@ -41,9 +41,11 @@ def fake(project: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Let `tao` run the fake engine, whose scenario is in FAKE_SCENARIO, without checks on files."""
     monkeypatch.setattr(preflight, "check", lambda *_args, **_more: ())
     monkeypatch.setattr(
-        launching,
+        process,
         "ProcessRunner",
-        lambda: ProcessRunner([sys.executable, "-u", str(FAKE_ENGINE), os.environ["FAKE_SCENARIO"]]),
+        lambda **more: ProcessRunner(
+            [sys.executable, "-u", str(FAKE_ENGINE), os.environ["FAKE_SCENARIO"]], **more
+        ),
     )
     return monkeypatch
 
@@ -88,7 +90,7 @@ def test_words_that_only_tell(
         (["attach", "zz"], 2, "no job"),
         (["samples", "create"], 2, "required: DIR"),
         (["samples", "create", "d", "--size", "big"], 2, "WIDTHxHEIGHT"),
-        (["detectnet_v2", "train", "-e", "x"], 1, "The embedded engine can't run"),
+        (["--backend=process", "detectnet_v2", "train", "-e", "x"], 1, "The embedded engine can't run"),
         (["ssd", "train", "-e", "missing.txt", "-r", "out"], 1, "There is no such experiment file"),
     ],
 )
@@ -180,7 +182,10 @@ def test_closed_pipe_is_no_error(project: Path) -> None:
     done = subprocess.run(
         ["bash", "-c", command], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
     )
-    assert done.stderr == ""
+    # What `tao info` remarks, and no complaint.
+    assert [line.partition(":")[0] for line in done.stderr.splitlines()] == [
+        "Embedded engine of taomagic, without containers"
+    ]
 
 
 def test_info_takes_no_more_than_a_quarter_of_a_second(project: Path) -> None:
@@ -201,10 +206,11 @@ def test_info_takes_no_more_than_a_quarter_of_a_second(project: Path) -> None:
 def test_ctrl_c_stops_the_command_politely(project: Path) -> None:
     program = f"""
 import os, sys
-from taomagic.launcher import launch, preflight
+from taomagic.launcher import preflight
+from taomagic.launcher.runners import process
 from taomagic.launcher.runners.process import ProcessRunner
 preflight.check = lambda *a, **k: ()
-launch.ProcessRunner = lambda: ProcessRunner([sys.executable, "-u", {str(FAKE_ENGINE)!r}, "polite"])
+process.ProcessRunner = lambda **more: ProcessRunner([sys.executable, "-u", {str(FAKE_ENGINE)!r}, "polite"], **more)
 from taomagic.cli import tao
 raise SystemExit(tao(["ssd", "train"]))
 """

@@ -328,11 +328,11 @@ def _task(first: str, rest: list[str], prog: str) -> tuple[str, str, list[str]]:
     task = first.replace("-", "_")
     what = f"group {group} has no task" if group else "there is no task"
     extra = () if group else (*CONTROL_WORDS, *catalog.GROUPS)
-    listed = [*catalog.engine_tasks(), *sorted(known.difference(catalog.engine_tasks()))]
+    # More than a hundred names in all releases together are no help; those of one release are.
+    listing = f"tao {group}" if group and prog == "tao" else f"{prog} --help"
+    near = catalog.nearest(task, (*known, *extra))
     raise UsageProblem(
-        f'{what[0].upper()}{what[1:]} "{first}".',
-        hint=f"{catalog.nearest(task, (*known, *extra))}Tasks: {', '.join(listed)}."
-        + (f" Or: {', '.join(extra)}." if extra else ""),
+        f'{what[0].upper()}{what[1:]} "{first}".', hint=f"{near}`{listing}` lists the tasks of a release."
     )
 
 
