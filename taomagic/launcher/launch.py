@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from taomagic.errors import UsageProblem
@@ -70,6 +71,8 @@ def launch(
         )
     context = context or Context.current()
     reject_empty(command)
+    if command.volumes:
+        context = replace(context, mounts=context.mounts.resolve(context.cwd, command.volumes))
     choice = backends.choose(command, context, backend) if runner is None else backends.Choice("process")
     if choice.backend == "docker":
         from taomagic.launcher.containers import starting

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
 import os
-import secrets
 import shutil
 import sys
 import time
@@ -103,7 +101,7 @@ def jobs_folder(project: Path) -> Path:
 def new_folder(project: Path) -> Path:
     """Return where a new job will be recorded: nothing is made yet. The name, 10 hex digits, is the job's id."""
     while True:
-        folder = jobs_folder(project) / secrets.token_hex(5)
+        folder = jobs_folder(project) / os.urandom(5).hex()
         if not folder.exists():
             return folder
 
@@ -207,6 +205,8 @@ def remember_project(project: Path, environ: Mapping[str, str]) -> None:
     index = _index(environ)
     with contextlib.suppress(OSError):  # a read-only home only costs the list of other projects
         index.mkdir(parents=True, exist_ok=True)
+        import hashlib
+
         name = hashlib.sha256(os.fsencode(project)).hexdigest()[:16]
         (index / name).write_bytes(os.fsencode(project))
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,6 +101,8 @@ class MountMap:
         EnvironmentProblem
             The folder can't be written.
         """
+        import tempfile
+
         text = json.dumps(self.to_json(), indent=4)
         try:
             target = path.resolve()  # a link stays a link

@@ -11,7 +11,8 @@ from taomagic.launcher.backends import IMAGE_VARIABLE
 from taomagic.launcher.containers import images
 from taomagic.launcher.containers.api import Engine, EngineProblem
 from taomagic.launcher.containers.engine import connect, facts
-from taomagic.launcher.runners.docker import DockerRunner, Watcher
+from taomagic.launcher.containers.watching import Watcher
+from taomagic.launcher.runners.docker import DockerRunner
 
 if TYPE_CHECKING:
     from taomagic.launcher.backends import Choice

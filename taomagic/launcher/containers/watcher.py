@@ -1,4 +1,4 @@
-"""The process that watches over a container: starts it, copies its log, reads how it ended, removes it.
+"""The process that watches over a container: copies its log, reads how it ended, removes it.
 
 ::
 
@@ -22,7 +22,7 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 from taomagic.launcher.containers.api import Engine, EngineProblem, FrameReader
 from taomagic.launcher.containers.endpoint import Endpoint
@@ -302,7 +302,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def run(directory: Path, request: dict[str, Any], ready: int) -> None:
+def run(directory: Path, request: dict[str, Any], starter: IO[bytes] | None, ready: int) -> None:
     """Watch over a job's container.
 
     Parameters
@@ -310,37 +310,34 @@ def run(directory: Path, request: dict[str, Any], ready: int) -> None:
     directory
         The job's folder.
     request
-        ``endpoint`` (arguments of :class:`Endpoint`), ``container`` (its name), ``key``, ``stop_signal``, and for a new
-        container ``body``, as the API takes it.
+        ``endpoint`` (arguments of :class:`Endpoint`), ``container`` (its name), ``key``, ``stop_signal``.
+    starter
+        Tells in one line, as soon as that is known, how the start went: an empty text where the container runs, else
+        the engine's words for an image that doesn't hold the command. ``None`` for a container that ran before.
     ready
-        A pipe: ``ok``, or why nothing runs.
+        A pipe: ``ok``, or why nothing is watched.
     """
     engine = Engine(Endpoint(**request["endpoint"]))
     name = str(request["container"])
     reserve = directory / ".reserve"
-    refused = ""
     try:
         reserve.write_bytes(b"\0" * 8192)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         watch = Watch(directory, engine, name, str(request.get("key") or "").encode())
-        new = request.get("body") is not None
-        if new:
-            engine.post("/containers/create", request["body"], name=name)
-        write_json(directory / "process.json", {"supervisor": os.getpid(), "container": name})
         watch.install_handlers(str(request.get("stop_signal") or ""))
-        if new:
-            refused = _start(engine, name, request)
-    except (OSError, EngineProblem) as error:
-        with contextlib.suppress(EngineProblem):
-            engine.delete(f"/containers/{name}", force=True, v=True)
-        status = error.status if isinstance(error, EngineProblem) else -1
-        os.write(ready, json.dumps({"message": str(error), "status": status}).encode())
+        write_json(directory / "process.json", {"supervisor": os.getpid(), "container": name})
+    except OSError as error:
+        os.write(ready, f"{error.strerror}: {error.filename or directory}".encode())
         return
     os.write(ready, b"ok")
     os.close(ready)
+    refused = _how_it_started(starter, engine, name) if starter else ""
+    if refused is None:
+        return
     state: dict[str, Any] | None
     if refused:
-        code = NOT_FOUND if "not found" in refused or "no such file" in refused else NOT_EXECUTABLE
+        # That is how the command ended, as in a shell, and not a failure to start it.
+        code = NOT_EXECUTABLE if "permission denied" in refused.lower() else NOT_FOUND
         state = {"ExitCode": code, "Error": refused}
     else:
         state = watch.until_end()
@@ -349,45 +346,30 @@ def run(directory: Path, request: dict[str, Any], ready: int) -> None:
     watch.remove()
 
 
-def _start(engine: Engine, name: str, request: dict[str, Any]) -> str:
-    """Start the container; return the engine's words where the image doesn't hold the command."""
+def _how_it_started(starter: IO[bytes], engine: Engine, name: str) -> str | None:
+    """Wait for the starter's word; ``None``: there is nothing to watch."""
     try:
-        engine.post(f"/containers/{name}/start")
-    except EngineProblem as problem:
-        words = str(problem).lower()
-        host = request["body"].get("HostConfig", {})
-        if "docker-init" in words and host.get("Init"):
-            # Debian's package only recommends it. Without it the command is process 1, and some ignore signals then.
+        return str(json.loads(starter.readline()))
+    except ValueError:  # it went away without a word
+        with contextlib.suppress(EngineProblem):
+            if engine.get(f"/containers/{name}/json")["State"]["Status"] != "created":
+                return ""
             engine.delete(f"/containers/{name}", force=True, v=True)
-            host["Init"] = False
-            engine.post("/containers/create", request["body"], name=name)
-            return _start(engine, name, request)
-        if _is_no_program(words):
-            return str(problem)  # that is how the command ended, as in a shell, not a failure to start it
-        raise
-    return ""
-
-
-def _is_no_program(words: str) -> bool:
-    if "mount" in words or "exec" not in words:
-        return False
-    return any(
-        part in words
-        for part in ("executable file not found", "no such file or directory", "permission denied")
-    )
+        return None
 
 
 def main() -> int:
-    """Read the request from stdin, fork away, watch; tell the starter through the exit code whether it runs."""
+    """Read the request from stdin, fork away, watch; tell the starter through the exit code whether that goes well."""
     directory = Path(sys.argv[1]).absolute()
-    text = sys.stdin.buffer.read()
-    if not text:
+    starter = os.fdopen(os.dup(0), "rb", buffering=0)
+    line = starter.readline()
+    if not line:
         return 1  # started ahead of time, and not needed
-    request = json.loads(text)
-    return detach(lambda ready: _run_alone(directory, request, ready))
+    request = json.loads(line)
+    return detach(lambda ready: _run_alone(directory, request, starter, ready))
 
 
-def _run_alone(directory: Path, request: dict[str, Any], ready: int) -> None:
+def _run_alone(directory: Path, request: dict[str, Any], starter: IO[bytes], ready: int) -> None:
     """Watch, unless somebody does already: two watchers would write each line twice."""
     import fcntl
 
@@ -400,7 +382,7 @@ def _run_alone(directory: Path, request: dict[str, Any], ready: int) -> None:
     except OSError:
         pass  # a file system without locks: starting two at the same time is unlikely enough
     try:
-        run(directory, request, ready)
+        run(directory, request, starter if request.get("new") else None, ready)
     except Exception:
         # Nobody sees our stderr. Whoever looks for the job next starts another watcher.
         import traceback

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
+import importlib
 import os
 import shutil
-import subprocess
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taomagic.errors import EnvironmentProblem
-from taomagic.launcher import catalog, detached, records
+from taomagic.launcher import catalog, records
 from taomagic.launcher.command import Command
+from taomagic.launcher.containers import begin
 from taomagic.launcher.containers.api import Engine, EngineProblem
 from taomagic.launcher.containers.container import EngineFacts, create_body
 from taomagic.launcher.containers.endpoint import BadEndpoint, Endpoint
+from taomagic.launcher.containers.watching import Watcher
 from taomagic.launcher.keys import split_key
 from taomagic.launcher.runners.base import command_record, status_file
 
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
     from taomagic.launcher.containers.images import ImageFacts
     from taomagic.launcher.context import Context
     from taomagic.launcher.job import Job
-
-#: Seconds that starting may take; a machine that swaps needs a few, and the first container of a large image many.
-START_LIMIT_S = 300.0
-_MODULE = "taomagic.launcher.containers.watcher"
 
 
 class DockerRunner:
@@ -88,6 +85,7 @@ class DockerRunner:
             context.mounts,
             watcher.directory,
         )
+        name = container_name(directory.name)
         try:
             body = create_body(
                 command,
@@ -98,28 +96,48 @@ class DockerRunner:
                 release=catalog.release().name,
                 entrypoint=self._image.entrypoint,
             )
-            watcher.send(
-                {
-                    "endpoint": _endpoint_record(endpoint),
-                    "container": container_name(directory.name),
-                    "key": command.key() or "",
-                    "stop_signal": self._image.stop_signal,
-                    "body": body,
-                }
-            )
-            # What shows the job is loaded while the container starts.
-            from taomagic.launcher.job import Job
-
-            watcher.wait(self._image_name)
+            self._begin(name, body, watcher, command.key() or "")
         except BaseException:
             # An interrupt may come when the container runs already: nothing may go on without a record.
-            with contextlib.suppress(EngineProblem):
-                self._engine.delete(f"/containers/{container_name(directory.name)}", force=True, v=True)
+            watcher.cancel()
+            begin.remove(self._engine, name)
             shutil.rmtree(directory, ignore_errors=True)
             raise
         records.remember_project(context.project_dir, context.environ)
         records.prune(context.project_dir)
+        from taomagic.launcher.job import Job
+
         return Job(directory)
+
+    def _begin(self, name: str, body: dict[str, Any], watcher: Watcher, key: str) -> None:
+        """Create the container, start it and have it watched."""
+        try:
+            begin.create(self._engine, name, body)
+            watcher.send(
+                {
+                    "endpoint": _endpoint_record(self._engine.endpoint),
+                    "container": name,
+                    "key": key,
+                    "stop_signal": self._image.stop_signal,
+                    "new": True,
+                }
+            )
+            # A start takes a quarter of a second. What will show the job is loaded meanwhile.
+            loading = threading.Thread(target=_load_ahead)
+            loading.start()
+            refused = begin.start(self._engine, name, body)
+            loading.join()
+        except EngineProblem as problem:
+            from taomagic.launcher.containers.problems import explain
+
+            raise explain(problem, "start the container", image=self._image_name) from None
+        watcher.send(refused)
+        watcher.wait()
+
+
+def _load_ahead() -> None:
+    for module in ("taomagic.launcher.job", "psutil"):
+        importlib.import_module(module)
 
 
 def container_name(job_id: str) -> str:
@@ -164,76 +182,3 @@ def watch_again(directory: Path, record: Mapping[str, Any]) -> bool:
 
 def _endpoint_record(endpoint: Endpoint) -> dict[str, object]:
     return {"url": endpoint.url, "tls_dir": endpoint.tls_dir, "verify": endpoint.verify}
-
-
-class Watcher:
-    """The process that will watch over a job's container: started at once, told its task when that is known.
-
-    Parameters
-    ----------
-    directory
-        The job's folder; it need not be there yet.
-    environ
-        Its environment.
-
-    Raises
-    ------
-    EnvironmentProblem
-        It can't be started.
-    """
-
-    def __init__(self, directory: Path, environ: Mapping[str, str]) -> None:
-        self.directory = directory
-        try:
-            self._process = subprocess.Popen(
-                detached.start_argv(_MODULE, directory),
-                env=dict(environ),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise EnvironmentProblem(f"The container can't be started: {error}", hint="Try again.") from None
-
-    def send(self, request: Mapping[str, Any]) -> None:
-        """Say what to do."""
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # what it said instead of listening is told by `wait`
-            self._process.stdin.write(json.dumps(request).encode())
-            self._process.stdin.close()
-        self._process.stdin = None  # `communicate` would flush it
-
-    def cancel(self) -> None:
-        """Let it go without a task."""
-        if self._process.stdin is not None:
-            self._process.communicate()
-
-    def wait(self, image: str = "") -> None:
-        """Wait until the container runs.
-
-        Raises
-        ------
-        EnvironmentProblem
-            It doesn't; the engine's reason is explained.
-        """
-        try:
-            said = self._process.communicate(timeout=START_LIMIT_S)[1].decode("utf-8", "replace")
-        except subprocess.TimeoutExpired as error:
-            self._process.kill()
-            raise EnvironmentProblem(f"The container can't be started: {error}", hint="Try again.") from None
-        if self._process.returncode == 0:
-            return
-        try:
-            reason = json.loads(said)
-            message, status = str(reason["message"]), int(reason["status"])
-        except (ValueError, KeyError, TypeError):
-            message, status = said.strip()[-500:], -1
-        if status >= 0:
-            from taomagic.launcher.containers.problems import explain
-
-            raise explain(EngineProblem(message, status), "start the container", image=image)
-        raise EnvironmentProblem(
-            f"The container can't be started: {message}",
-            hint="Check that the project folder can be written and the disk has room.",
-        )
