@@ -74,6 +74,8 @@ def explain(problem: EngineProblem | BadEndpoint, doing: str, *, image: str = ""
     if problem.unreachable:
         return _unreachable(problem)
     text = problem.message
+    if "HTTPS server" in text:  # Go's answer to plain words at a port that speaks TLS
+        return _unreachable(problem)
     for kind, pattern in _START_KINDS:
         if re.search(pattern, text, re.IGNORECASE):
             return _at_start(kind, text, doing, image)
@@ -267,7 +269,7 @@ def _no_socket(path: str, problem: EngineProblem) -> EnvironmentProblem:
 
 def _is_tls(cause: Exception | None, message: str) -> bool:
     ssl = sys.modules.get("ssl")
-    return (ssl is not None and isinstance(cause, ssl.SSLError)) or "HTTPS" in message
+    return (ssl is not None and isinstance(cause, ssl.SSLError)) or "HTTPS server" in message
 
 
 def _group_hint() -> str:
