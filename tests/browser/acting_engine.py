@@ -1,0 +1,114 @@
+"""Acts the engine's part for a panel to watch: ``TAO_ACT`` says which scene, and ``acted.json`` when a signal came.
+
+``train:EPOCHS:SECONDS`` (an epoch), ``noise:LINES:RATE`` (a second), ``mixed``, ``polite``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+RESULTS = "/workspace/tao-experiments/ssd/experiment_dir_unpruned"
+STEPS = 40
+RULE = "*" * 31
+
+
+def say(text: str, end: str = "\n") -> None:
+    sys.stdout.write(text + end)
+    sys.stdout.flush()
+
+
+def log(level: str, text: str) -> None:
+    say(f"2026-11-21 09:00:00,123 [TAO Toolkit] [{level}] taomagic.engine.ssd.train 42: {text}")
+
+
+def train(epochs: int, seconds: float) -> None:
+    chance = random.Random(7)
+    log("INFO", "Experiment file: $SPECS_DIR/ssd_train_resnet18_kitti.txt")
+    log("INFO", "ResNet-18, 3 classes, 300 x 300 pixels, 12,048,312 parameters")
+    log("INFO", f"Starting Training Loop: {epochs} epochs of {STEPS} steps")
+    log("WARNING", "12 boxes lie partly outside of their image; they are clipped.")
+    say(f"Estimated time: {epochs * seconds:.0f} s (2 CPU threads)")
+    for epoch in range(1, epochs + 1):
+        say(f"Epoch {epoch}/{epochs}")
+        for step in range(1, STEPS + 1):
+            x = epoch - 1 + step / STEPS
+            loss = 1.4 + 7 * math.exp(-x / 2.2) + chance.uniform(-0.08, 0.08)
+            rate = 4e-4 * min(1.0, x / 1.5) * (0.5 + 0.5 * math.cos(math.pi * x / epochs))
+            left = f"ETA: {(STEPS - step) * seconds / STEPS:.0f}s" if step < STEPS else f"{seconds:.0f}s 99ms/step"
+            bar = "=" * (step * 20 // STEPS) + ">" + "." * (20 - step * 20 // STEPS)
+            end = "\n" if step == STEPS else "\r"
+            say(f"{step}/{STEPS} [{bar}] - {left} - loss: {loss:.4f} - lr: {rate:.3e}", end)
+            time.sleep(seconds / STEPS)
+        for image in range(3):
+            log("INFO", f"Cached image {epoch * 100 + image} of 7481")
+        say(f"Epoch {epoch:05d}: saving model to {RESULTS}/weights/ssd_resnet18_epoch_{epoch:03d}.tlt")
+        good = 0.86 * (1 - math.exp(-epoch / 2.4)) + chance.uniform(-0.02, 0.02)
+        say("Start to calculate AP for each class")
+        say(RULE)
+        for name, more in (("car", 0.05), ("cyclist", -0.03), ("pedestrian", -0.06)):
+            say(f"{name:<13} AP    {good + more + chance.uniform(-0.02, 0.02):.5f}")
+        say(f"              mAP   {good:.5f}\n{RULE}")
+        say(f"Validation loss: {1.7 + 6.4 * math.exp(-epoch / 2.4) + chance.uniform(-0.05, 0.05):.5f}")
+
+
+def noise(lines: int, rate: float) -> None:
+    began = time.perf_counter()
+    for number in range(lines - 1):
+        sys.stdout.write(
+            f"2026-11-21 04:00:00,123 [INFO] root: Epoch {number // 1000}/100 step {number:06d} "
+            f"loss=0.{number % 997:03d} lr=1.0e-04 mAP=0.{number % 883:03d} throughput=123.4\n"
+        )
+        if number % 100 == 99:
+            sys.stdout.flush()
+            time.sleep(max(0.0, began + number / rate - time.perf_counter()))
+    say(f"END-OF-LOG {lines - 1}")
+    Path("noise_ended.json").write_text(json.dumps(time.time()))
+
+
+def mixed() -> None:
+    for number in range(60):
+        say(f"reading image {number:04d} of 60")
+    log("WARNING", "an image is smaller than the network's input")
+    log("ERROR", "a label file could not be read: 000042.txt")
+    say("needle in the haystack")
+    log("ERROR", "a label file could not be read: 000043.txt")
+    while not Path("go").exists():
+        time.sleep(0.05)
+
+
+def wait_politely() -> None:
+    def leave(number: int, _frame: object) -> None:
+        Path("acted.json").write_text(json.dumps({"signal": number, "at": time.time()}))
+        say("stopping after this batch")
+        say("Execution status: FAIL")
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGINT, leave)
+    signal.signal(signal.SIGTERM, leave)
+
+
+def main() -> int:
+    wait_politely()
+    match os.environ["TAO_ACT"].split(":"):
+        case ["train", epochs, seconds]:
+            train(int(epochs), float(seconds))
+        case ["noise", lines, rate]:
+            noise(int(lines), float(rate))
+        case ["mixed"]:
+            mixed()
+        case ["polite"]:
+            say("holding on")
+            time.sleep(120)
+    say("Execution status: PASS")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
