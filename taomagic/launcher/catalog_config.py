@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +46,12 @@ def overridden(default: Release, home: Path) -> Release:
         chosen = read_config(old)
         if not any(image.group == "deploy" for image in chosen.images):
             # TAO 4.0 has two files; where only one is replaced, the other one is that of the release.
-            chosen = replace(chosen, images=(*chosen.images, *_deploy_images(chosen.name)))
+            chosen = chosen._replace(images=(*chosen.images, *_deploy_images(chosen.name)))
     if old_deploy.is_file():
         deploy = read_config(old_deploy, group="deploy")
         kept = tuple(image for image in chosen.images if image.group != "deploy")
         source = (*chosen.source, *deploy.source)
-        chosen = replace(chosen, images=(*kept, *deploy.images), source=source, deploy_tree=deploy.tree)
+        chosen = chosen._replace(images=(*kept, *deploy.images), source=source, deploy_tree=deploy.tree)
     return chosen
 
 
