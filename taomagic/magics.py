@@ -4,44 +4,40 @@
 # mypy: disable-error-code="no-untyped-call, untyped-decorator"
 from __future__ import annotations
 
-import getpass
+import contextlib
 import os
-import re
-from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, replace
+from collections import ChainMap
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from IPython.core.error import StdinNotImplementedError
-from IPython.core.magic import Magics, cell_magic, line_cell_magic, line_magic, magics_class, no_var_expand
+from IPython.core.magic import (
+    Magics,
+    cell_magic,
+    line_cell_magic,
+    line_magic,
+    magics_class,
+    needs_local_scope,
+    no_var_expand,
+)
 from IPython.core.magic_arguments import argument, magic_arguments
-from traitlets import Bool, Enum
+from traitlets import Bool, Enum, default, observe
 
-from taomagic.errors import EnvironmentProblem, StageFailed, TaoError, UsageProblem
-from taomagic.launcher import control
+from taomagic import hooks
+from taomagic.errors import StageFailed, TaoError, UsageProblem
+from taomagic.launcher import catalog, control, records
+from taomagic.launcher.backends import BACKENDS
 from taomagic.launcher.cells import Names, split_cell, split_words
-from taomagic.launcher.command import Command, parse_command
+from taomagic.launcher.command import Command
 from taomagic.launcher.context import Context
+from taomagic.launcher.interrupts import interrupts_heard, interrupts_told
 from taomagic.launcher.job import Job, Result
 from taomagic.launcher.launch import launch
+from taomagic.launcher.options import LANGUAGES, Options, take_options
 from taomagic.launcher.runners.base import Runner
-from taomagic.project.environment import Environment, derive
-
-BACKENDS = ("auto", "docker", "process")
-#: What ``--key`` holds when it stands alone.
-ASK = "\0ask"
-
-
-@dataclass(frozen=True)
-class Options:
-    """Our own options on a ``%tao`` line, which stand before the task."""
-
-    out: str = ""
-    background: bool = False
-    raw: bool = False
-    backend: str = ""
-    #: Whether the cell awaits the command; said by the cell's form, not on the line.
-    awaited: bool = False
+from taomagic.magic_lines import ASK, overrides_of, parsed, read_stage, settings_of
+from taomagic.project.environment import derive
 
 
 @magics_class
@@ -52,6 +48,19 @@ class TaoMagics(Magics):
         ("", *BACKENDS), "", help="Where commands run; empty: what `%tao_env --backend` says."
     ).tag(config=True)
     raw = Bool(False, help="Show the log as it is, in place of progress and curves.").tag(config=True)
+    shell_lines = Bool(
+        help="Read `!tao …` lines as `%tao …`: the same panel, and a failure ends Run All. Lines with pipes, `;` and "
+        "other things that need a shell stay shell lines. TAOMAGIC_SHELL_LINES=0 turns this off from the start."
+    ).tag(config=True)
+    panel = Enum(
+        ("", "widget", "html", "text"),
+        "",
+        help="What shows a command: the live panel, an output that is redrawn, or a line per epoch; empty: what suits "
+        "the front end. Also TAO_PANEL.",
+    ).tag(config=True)
+    lang = Enum(
+        ("", *LANGUAGES), "", help="The language of our own words; empty: TAO_LANG, else that of the page."
+    ).tag(config=True)
 
     shell: Any
 
@@ -59,6 +68,19 @@ class TaoMagics(Magics):
         super().__init__(shell)
         #: Who starts commands, in place of the runner that the backend means; for tests.
         self.runner: Runner | None = None
+
+    @default("shell_lines")
+    def _shell_lines_from_environment(self) -> bool:
+        return os.environ.get("TAOMAGIC_SHELL_LINES", "").strip().lower() not in {"0", "false", "no", "off"}
+
+    @observe("panel", "lang")
+    def _set_variable(self, change: Mapping[str, Any]) -> None:
+        # Whatever draws reads these variables, in this process and in those that it starts.
+        name = {"panel": "TAO_PANEL", "lang": "TAO_LANG"}[change["name"]]
+        if change["new"]:
+            os.environ[name] = change["new"]
+        else:
+            os.environ.pop(name, None)
 
     @no_var_expand
     @magic_arguments("tao_env")
@@ -75,7 +97,9 @@ class TaoMagics(Magics):
         help="the key of the model files; asked for if it stands alone",
     )
     @argument("--gpus", type=int, metavar="N", help="how many GPUs to use")
-    @argument("--backend", choices=BACKENDS, help="where commands run")
+    @argument("--backend", metavar="NAME", help=f"where commands run: {', '.join(BACKENDS)}")
+    @argument("--release", metavar="NAME", help="the TAO release whose containers run, e.g. 5.5.0")
+    @argument("--lang", metavar="NAME", help="the language of our own words: zh, en")
     @argument("--show", action="store_true", help="only show what would be set")
     @line_magic
     def tao_env(self, line: str) -> None:
@@ -87,21 +111,28 @@ class TaoMagics(Magics):
         from taomagic.view.live import show_table
         from taomagic.view.tables import environment_table
 
-        given = self.tao_env.parser.parse_args(split_words(line, Names(self.shell.user_ns)))
-        environment = derive(given.net, namespace=self.shell.user_ns, overrides=_overrides(given))
-        if not given.show:
-            environment = self._apply(environment, given.backend)
-        backend = self.backend or given.backend or os.environ.get("TAOMAGIC_BACKEND") or "auto"
-        show_table(self.shell, environment_table(environment, backend=backend))
-
-    def _apply(self, environment: Environment, backend: str | None) -> Environment:
-        if backend:
-            os.environ["TAOMAGIC_BACKEND"] = backend
-        return environment.apply(os.environ, self.shell.user_ns)
+        with interrupts_told("%tao_env"):
+            given = parsed(self.tao_env, split_words(line, Names(self.shell.user_ns)))
+            if given is None:
+                return
+            settings = settings_of(given)
+            if not given.show and "TAO_LANG" in settings:
+                self.lang = settings["TAO_LANG"]  # first of all: whatever is said next is said in it
+            environment = derive(given.net, namespace=self.shell.user_ns, overrides=overrides_of(given))
+            if not given.show:
+                os.environ.update(settings)
+                environment = environment.apply(os.environ, self.shell.user_ns)
+            now = {**os.environ, **settings}
+            backend = self.backend or now.get("TAOMAGIC_BACKEND") or "auto"
+            table = environment_table(environment, backend=backend)
+            if release := now.get("TAOMAGIC_RELEASE"):
+                table = replace(table, notes=(*table.notes, f"TAO release: {release}"))
+            show_table(self.shell, table)
 
     @no_var_expand
+    @needs_local_scope
     @line_cell_magic
-    def tao(self, line: str, cell: str | None = None) -> Any:
+    def tao(self, line: str, cell: str | None = None, local_ns: Mapping[str, Any] | None = None) -> Any:
         """Run TAO commands, in a container or in the embedded engine.
 
         ::
@@ -116,60 +147,104 @@ class TaoMagics(Magics):
               -k $KEY                          -r … -k $KEY           # stops at the first failure
 
         ``$NAME`` and ``{expression}`` are taken from Python, then from the environment; an unset one is an error.
+        The Tab key completes tasks, flags, specs, models and jobs.
 
         Options stand *before* the task, because TAO has flags of the same names:
 
         ``-o NAME``, ``--out NAME``
-            assign the result to a variable (the job, if it fails or runs in the background)
+            assign the result to a variable: the job, if it fails or runs in the background; None, if it can't start
         ``--background``
-            return at once with the job; may also stand at the very end
+            return at once with the job; may also stand at the very end. ``await job`` waits for its end, and
+            ``await asyncio.gather(one, other)`` for the end of several
         ``--raw``
             show the log as it is
         ``--backend auto|docker|process``
             where to run
+        ``--release NAME``
+            the TAO release whose container runs
+        ``--volume SOURCE:DESTINATION``
+            mount one folder more, for this command
 
         An interrupted cell (■) asks the command to stop, a second interrupt kills it. A stage that fails or is stopped
         raises, so that Run All ends there.
+
+        Lines ``!tao …`` of notebooks written for NVIDIA's launcher are read as ``%tao …``, unless they need a shell (a
+        pipe, ``;``, ``>``). ``%config TaoMagics.shell_lines = False`` leaves them to the shell.
         """
-        return run_now(self._tao(line, cell or ""))
+        return run_now(self._tao(line, cell or "", local_ns))
 
     async def tao_awaited(self, line: str, cell: str = "") -> Any:
         """Do what ``%tao`` does without blocking the kernel; see :mod:`taomagic.view.awaiting`."""
         return await self._tao(line, cell, awaited=True)
 
-    async def _tao(self, line: str, cell: str, *, awaited: bool = False) -> Any:
-        options, rest = take_options(line)
-        options = replace(options, awaited=awaited)
-        names = Names(self.shell.user_ns)
-        words = [split_words(stage.text, names) for stage in split_cell(rest, cell)]
-        if any(stage[-1:] == ["--background"] for stage in words):
-            options = replace(options, background=True)
-            words = [stage[:-1] if stage[-1] == "--background" else stage for stage in words]
-        commands = [parse_command(stage) for stage in words]
-        if len(commands) > 1 and options.background:
-            raise UsageProblem(
-                "Several stages can't run in the background, since each one needs the files of the one before.",
-                hint="Put them into cells of their own, or leave out --background.",
-            )
-        stages = [command.label for command in commands]
-        results = [await self._carry_out(each, options, stages, i) for i, each in enumerate(commands)]
-        value = results[0] if len(results) == 1 else results
-        return self._assign(options.out, value)
+    async def _tao(
+        self, line: str, cell: str, local_ns: Mapping[str, Any] | None = None, *, awaited: bool = False
+    ) -> Any:
+        with interrupts_told("%tao"):
+            options, rest = take_options(line)
+            self._assign(options.out, None)  # an older result must not pass for this command's
+            options = replace(options, awaited=awaited)
+            names = Names(ChainMap(dict(local_ns or {}), self.shell.user_ns))
+            commands = [read_stage(stage, options, names) for stage in split_cell(rest, cell)]
+            if len(commands) > 1 and any(chosen.background for _, chosen in commands):
+                raise UsageProblem(
+                    "Several stages can't run in the background, since each one needs the files of the one before.",
+                    hint="Put them into cells of their own, or leave out --background.",
+                )
+            stages = [command.label for command, _ in commands]
+            results = [await self._carry_out(*each, stages, i) for i, each in enumerate(commands)]
+            return self._assign(options.out, results[0] if len(results) == 1 else results)
 
     async def _carry_out(self, command: Command, options: Options, stages: list[str], index: int) -> Any:
         """Do what one command of a cell says and return what it gives."""
         if command.action != "run":
             return await self._control(command, options)
-        backend = options.backend or self.backend or None
-        job, warnings = launch(command, backend=backend, runner=self.runner)
+        if command.wants_shell:
+            known = catalog.subtasks(command.group, command.task)
+            raise UsageProblem(
+                f"`{command.label}` alone opens a shell, and a notebook has no terminal for it.",
+                where=f"%tao {command.label}",
+                hint=(f"Sub-tasks: {', '.join(known)}. " if known else "")
+                + f"A program in the container: %tao {command.label} run ls -l. In a terminal: tao {command.label}",
+            )
+        job = self._launch(command, options)
+        try:
+            if options.background:
+                from taomagic.view.live import show_in_background
+
+                show_in_background(self.shell, job)
+                return job
+            return await self._watch(job, options, stages=stages, index=index)
+        except KeyboardInterrupt:
+            # Before or after the time in which the view passes interrupts on.
+            job.request_stop()
+            raise
+
+    def _launch(self, command: Command, options: Options) -> Job:
+        """Check and start a command. An interrupt meanwhile leaves nothing running that nobody knows of."""
+        from taomagic.cli import release_chosen
+        from taomagic.view.pulling import choose_pull_view
+
+        project = Context.current(need_mounts=False).project_dir
+        before = set(records.job_folders(project))
+        try:
+            with interrupts_heard(), release_chosen(options.release):
+                job, warnings = launch(
+                    command,
+                    backend=options.backend or self.backend or None,
+                    runner=self.runner,
+                    pull_view=lambda: choose_pull_view(self.shell),
+                )
+        except KeyboardInterrupt:
+            for folder in set(records.job_folders(project)) - before:
+                with contextlib.suppress(TaoError):  # half a record: nothing runs yet
+                    job = Job(folder)
+                    if job.shown == command.masked():
+                        job.request_stop()
+            raise
         for warning in warnings:
             print(f"Note: {warning}")
-        if options.background:
-            from taomagic.view.live import show_in_background
-
-            show_in_background(self.shell, job)
-            return job
-        return await self._watch(job, options, stages=stages, index=index)
+        return job
 
     async def _watch(
         self,
@@ -211,6 +286,16 @@ class TaoMagics(Magics):
 
     async def _control(self, command: Command, options: Options) -> Any:
         """Carry out a control word."""
+        if command.action == "attach":
+            job = control.latest_job(command.args, Context.current(need_mounts=False), word="attach")
+            return await self._watch(job, options, stop_on_interrupt=False)
+        with interrupts_heard():
+            self._answer(command, options)
+        return None
+
+    def _answer(self, command: Command, options: Options) -> None:
+        """Show what a control word asks for."""
+        from taomagic.cli import carry_out, release_chosen
         from taomagic.view.live import show_table
         from taomagic.view.tables import job_table
 
@@ -219,17 +304,11 @@ class TaoMagics(Magics):
             case "list":
                 show_table(self.shell, job_table(control.listed_jobs(context)))
             case "stop":
-                show_table(
-                    self.shell, job_table(control.stop_jobs(command.args, context), title="Stopped jobs")
-                )
-            case "attach":
-                job = control.latest_job(command.args, context, word="attach")
-                return await self._watch(job, options, stop_on_interrupt=False)
+                stopped = control.stop_jobs(command.args, context)
+                show_table(self.shell, job_table(stopped, title="Stopped jobs"))
             case _:
-                from taomagic.cli import carry_out
-
-                carry_out(command)
-        return None
+                with release_chosen(options.release):
+                    carry_out(command)
 
     @no_var_expand
     @magic_arguments("%tao_spec")
@@ -243,7 +322,9 @@ class TaoMagics(Magics):
         from taomagic.launcher.spec_files import save_spec
 
         names = Names(self.shell.user_ns)
-        given = self.tao_spec.parser.parse_args(split_words(line, names))
+        given = parsed(self.tao_spec, split_words(line, names))
+        if given is None:
+            return
         saved = save_spec(Path(names.lookup("LOCAL_SPECS_DIR")), given.name, cell, shown_as=given.name)
         container = Context.current().paths.to_container(saved.path)
         print(
@@ -263,79 +344,14 @@ def run_now(work: Coroutine[Any, Any, Any]) -> Any:
     raise RuntimeError("A magic that blocks can't wait for the event loop.")
 
 
-def take_options(line: str) -> tuple[Options, str]:
-    """Split our own options off the front of a line.
-
-    Returns
-    -------
-    Options
-        What they say.
-    str
-        The rest, as it was written.
-
-    Raises
-    ------
-    UsageProblem
-        An option has no value, or one that isn't allowed.
-    """
-    found: dict[str, Any] = {}
-    while match := _OPTION.match(line):
-        name, value, line = match["flag"] or match["named"], match["value"], line[match.end() :]
-        found[_FIELDS[name]] = True if match["flag"] else value
-    if "out" in found and not str(found["out"]).isidentifier():
-        raise UsageProblem(f"{found['out']!r} can't be a variable.", hint="%tao -o result ssd train …")
-    if found.get("backend", "auto") not in BACKENDS:
-        raise UsageProblem(
-            f"There is no backend {found['backend']!r}.", hint=f"Backends: {', '.join(BACKENDS)}."
-        )
-    if line.lstrip().startswith("-") and not line.lstrip().startswith(("-h", "--help")):
-        # Without its value, which may be a key: --key=…, -k….
-        flag = line.split()[0].partition("=")[0]
-        flag = flag if flag.startswith("--") else flag[:2]
-        if flag in _FIELDS:
-            raise UsageProblem(f"{flag} needs a value.", hint=f"%tao {flag} VALUE ssd train …")
-        raise UsageProblem(
-            f"{flag} isn't an option of %tao.",
-            hint="Before the task: -o NAME, --background, --raw, --backend NAME. TAO's own flags come behind it.",
-        )
-    return Options(**found), line
-
-
-_OPTION = re.compile(
-    r"\s*(?:(?P<flag>--background|--raw)(?!\S)|(?P<named>-o|--out|--backend)(?:=|\s+)(?P<value>[^\s-]\S*))"
-)
-_FIELDS = {"--background": "background", "--raw": "raw", "-o": "out", "--out": "out", "--backend": "backend"}
-
-
-def _overrides(given: Any) -> dict[str, str]:
-    """Return the variables that the arguments of ``%tao_env`` set."""
-    key = _ask_key() if given.key == ASK else given.key
-    values = {
-        "LOCAL_PROJECT_DIR": given.project_dir,
-        "LOCAL_DATA_DIR": given.data_dir,
-        "KEY": key,
-        "NUM_GPUS": given.gpus,
-    }
-    return {name: str(value) for name, value in values.items() if value is not None}
-
-
-def _ask_key() -> str:
-    """Ask for the key without echo, in a terminal or in the notebook's input box."""
-    try:
-        return getpass.getpass("Key of the model files: ")
-    except (EOFError, StdinNotImplementedError):
-        raise EnvironmentProblem(
-            "The key can't be asked for here.",
-            hint="Set it beforehand: %env KEY=…, or write it behind --key.",
-        ) from None
-
-
 def load(shell: Any) -> None:
     """Register the magics, and say which jobs of this project still run."""
     from taomagic.view.awaiting import Awaiting
 
     unload(shell)
-    shell.register_magics(TaoMagics(shell))
+    magics = TaoMagics(shell)
+    shell.register_magics(magics)
+    hooks.install(shell, shell_lines=lambda: bool(magics.shell_lines))
     Awaiting(shell).install()
     _tell_running()
 
@@ -354,10 +370,11 @@ def _tell_running() -> None:
 
 
 def unload(shell: Any) -> None:
-    """Take the magics away; harmless where they are not loaded."""
+    """Take the magics away, and what was hooked in; harmless where they are not loaded."""
     from taomagic.view.awaiting import Awaiting
 
     Awaiting.remove(shell)
+    hooks.remove(shell)
     manager = shell.magics_manager
     manager.registry.pop(TaoMagics.__name__, None)
     for kind, names in TaoMagics.magics.items():

@@ -3,108 +3,42 @@
 The rules are the shell's where people expect them (quotes, backslash, ``#``), with three differences that
 make cells safer: an unset variable is an error that names it, a value is never split at its blanks (so paths
 may have some), and nothing is run or expanded behind one's back (no globs, no ``;``, no ``$(…)``).
+
+A line that was written for the shell (``!tao …``) is read by IPython's rules for such lines where they differ: see
+``shell`` of :func:`split_words`.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-from collections.abc import Mapping
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from taomagic.errors import EnvironmentProblem, UsageProblem
-from taomagic.project.remembered import is_outdated
+from taomagic.errors import TaoError, UsageProblem
+from taomagic.launcher.names import NAME, Names, is_expression, split_format
 
-_NAME = re.compile(r"[A-Za-z_]\w*")
+__all__ = ["Names", "Stage", "split_cell", "split_words"]
+
+_DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 _WORD = re.compile(r"[A-Za-z][\w-]*$")
 # What people paste in front of a command, from NVIDIA's notebooks or from a terminal.
-_LAUNCHER = re.compile(r"^(?:!|%|\$ )?\s*(?:tao|tao-deploy)\s+(?=\S)")
+_LAUNCHER = re.compile(r"^(?P<sign>!|%|\$ )?\s*(?P<name>tao-deploy|tao|tlt)\s+(?=\S)")
 
 
 @dataclass(frozen=True)
 class Stage:
     """One command of a cell, not expanded yet.
 
-    ``line`` is its first line in the cell, 1-based; the line of the magic itself is 1.
+    ``line`` is its first line in the cell, 1-based; the line of the magic itself is 1. ``shell`` tells that it began
+    with ``!tao``: its words follow the rules of such lines.
     """
 
     text: str
     line: int
-
-
-class Names:
-    """Looks names up: in the namespace first, then in the environment.
-
-    Parameters
-    ----------
-    namespace
-        The person's Python variables.
-    environ
-        The environment; ``os.environ`` by default.
-    """
-
-    def __init__(
-        self, namespace: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
-    ) -> None:
-        self.namespace = {} if namespace is None else namespace
-        self.environ = os.environ if environ is None else environ
-
-    def lookup(self, name: str) -> Any:
-        """Return the value of ``$name``.
-
-        Raises
-        ------
-        EnvironmentProblem
-            It isn't set, or it is empty, or it holds nothing that can stand in a command.
-        """
-        value = self.namespace.get(name)
-        useless = value is None or isinstance(value, ModuleType) or callable(value)
-        if useless or is_outdated(name, value, self.environ):
-            value = self.environ.get(name)
-        if value is None:
-            known = {*self.environ, *(key for key in self.namespace if not key.startswith("_"))}
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
-            raise EnvironmentProblem(
-                f"${name} isn't set.",
-                hint=f"Did you mean ${near[0]}?"
-                if near
-                else f"Run %tao_env, or set it: %env {name}=… ($$ stands for a dollar sign).",
-            )
-        return self._checked(f"${name}", value)
-
-    def evaluate(self, expression: str) -> Any:
-        """Return the value of ``{expression}``, computed in the namespace as IPython does.
-
-        Raises
-        ------
-        EnvironmentProblem
-            It is a name that isn't set, or its value is empty.
-        UsageProblem
-            It isn't Python, or it raises.
-        """
-        if _NAME.fullmatch(expression):
-            return self.lookup(expression)
-        try:
-            # The person's own code, in the person's own kernel.
-            value = eval(expression, {}, dict(self.namespace))
-        except Exception as error:
-            raise UsageProblem(
-                f"{{{expression}}} can't be computed: {type(error).__name__}: {error}",
-                hint="Write {{ and }} for braces that mean themselves, or put the text into single quotes.",
-            ) from None
-        return self._checked(f"{{{expression}}}", value)
-
-    @staticmethod
-    def _checked(shown: str, value: Any) -> Any:
-        if value is None or (isinstance(value, str | list | tuple) and not value):
-            raise EnvironmentProblem(
-                f"{shown} is empty.", hint='Give it a value; to pass an empty argument on purpose, write "".'
-            )
-        return value
+    shell: bool = False
 
 
 def split_cell(line: str, body: str = "") -> list[Stage]:
@@ -130,7 +64,7 @@ def split_cell(line: str, body: str = "") -> list[Stage]:
         There is no command at all, or the body begins with an option.
     """
     if _strip_comment(line).strip():
-        return [Stage(_without_launcher(line + "\n" + body if body else line), 1)]
+        return [_stage(line + "\n" + body if body else line, 1)]
     stages: list[tuple[int, list[str]]] = []
     quote, continued = "", False
     for number, text in enumerate(body.splitlines(), 2):
@@ -150,7 +84,7 @@ def split_cell(line: str, body: str = "") -> list[Stage]:
         raise UsageProblem(
             "There is no command.", hint="For example: %%tao ssd train -e $SPECS_DIR/ssd_train.txt …"
         )
-    return [Stage(_without_launcher("\n".join(lines)), number) for number, lines in stages]
+    return [_stage("\n".join(lines), number) for number, lines in stages]
 
 
 def _first_word(text: str) -> str:
@@ -159,12 +93,13 @@ def _first_word(text: str) -> str:
     return shortened.split(maxsplit=1)[0] if shortened[:1].strip() else ""
 
 
-def _without_launcher(text: str) -> str:
+def _stage(text: str, line: int) -> Stage:
+    """Return a stage without the launcher's name in front of it."""
     match = _LAUNCHER.match(text)
     if match is None:
-        return text
-    deploy = "deploy " if "tao-deploy" in match.group() else ""
-    return deploy + text[match.end() :]
+        return Stage(text, line)
+    deploy = "deploy " if match["name"] == "tao-deploy" else ""
+    return Stage(deploy + text[match.end() :], line, match["sign"] == "!")
 
 
 def _state_after(text: str, quote: str) -> tuple[str, bool]:
@@ -194,7 +129,7 @@ def _strip_comment(text: str) -> str:
     return text[: len(text) - len(text.lstrip())] + ("" if text.lstrip().startswith("#") else text.lstrip())
 
 
-def split_words(text: str, names: Names | None = None) -> list[str]:
+def split_words(text: str, names: Names | None = None, *, shell: bool = False) -> list[str]:
     """Return the words of a command, expanded.
 
     Parameters
@@ -204,6 +139,10 @@ def split_words(text: str, names: Names | None = None) -> list[str]:
     names
         Where ``$NAME``, ``${NAME}`` and ``{expression}`` are looked up; ``None`` leaves them as they are.
         ``$$``, ``{{`` and ``}}`` stand for the characters themselves; in single quotes everything does.
+    shell
+        Read the text as IPython and a shell read a ``!`` line: ``$$NAME`` is the environment's variable, braces
+        count in single quotes too, ``~`` is the home folder, and a value that holds several flags or numbers
+        becomes as many words. Braces in quotes that hold no Python mean themselves.
 
     Returns
     -------
@@ -217,19 +156,31 @@ def split_words(text: str, names: Names | None = None) -> list[str]:
     EnvironmentProblem
         A variable isn't set or is empty.
     """
-    return _Splitter(text, names).run()
+    return _Splitter(text, names, shell=shell).run()
 
 
 # The flag of the key, and what has been written of its value.
 _KEY_BEFORE = re.compile(r"(?:^|\s)(?:-k|--k(?:ey?)?(?=[=\s]))[=\s]*\S*$|key=\S*$", re.IGNORECASE)
 
 
+# A value that a shell splits on purpose: flags, or the numbers of several GPUs. A path with blanks is none.
+_SEVERAL = re.compile(r"\s*(?:-\S*\s+\S|\d+(?:\s+\d+)+\s*$)")
+
+
+def _parts(value: str) -> list[str]:
+    try:
+        return shlex.split(value)
+    except ValueError:  # an apostrophe in it
+        return value.split()
+
+
 class _Splitter:
-    def __init__(self, text: str, names: Names | None) -> None:
-        self._text, self._names = text, names
+    def __init__(self, text: str, names: Names | None, *, shell: bool = False) -> None:
+        self._text, self._names, self._shell = text, names, shell
         self._at = 0
         self._words: list[str] = []
         self._word: list[str] | None = None
+        self._literal_end = -1  # up to here braces mean themselves
 
     def run(self) -> list[str]:
         text = self._text
@@ -244,9 +195,7 @@ class _Splitter:
                 end = text.find("\n", self._at)
                 self._at = len(text) if end < 0 else end
             elif char == "'":
-                end = self._closing("'")
-                self._put(text[self._at + 1 : end])
-                self._at = end + 1
+                self._single_quoted()
             elif char == '"':
                 self._double_quoted()
             else:
@@ -287,6 +236,26 @@ class _Splitter:
             self._put(rest[0])
             self._at += 2
 
+    def _single_quoted(self) -> None:
+        end = self._closing("'")
+        inside = self._text[self._at + 1 : end]
+        self._put(self._braces_only(inside) if self._shell and self._names is not None else inside)
+        self._at = end + 1
+
+    def _braces_only(self, text: str) -> str:
+        """Return a text with its ``{…}`` replaced; as it is where IPython, too, could not compute one of them."""
+        inner = _Splitter(text, self._names, shell=True)
+        try:
+            while inner._at < len(text):
+                if text[inner._at] in "{}":
+                    inner._plain(quoted=True)
+                else:
+                    inner._put(text[inner._at])
+                    inner._at += 1
+        except TaoError:
+            return text
+        return "".join(inner._word or ())
+
     def _double_quoted(self) -> None:
         self._closing('"')
         self._put("")
@@ -309,23 +278,34 @@ class _Splitter:
         """Take one character, or one expansion."""
         text, at = self._text, self._at
         char, pair = text[at], text[at : at + 2]
-        if self._names is None or char not in "${}":
+        if self._shell and not quoted and self._word is None and char == "~":
+            end = next((i for i in range(at, len(text)) if text[i] in "/ \t\n"), len(text))
+            self._put(os.path.expanduser(text[at:end]))  # noqa: PTH111 - ~name of nobody stays as it is
+            self._at = end
+        elif self._names is None or char not in "${}" or (char != "$" and at <= self._literal_end):
             self._put(char)
             self._at += 1
+        elif self._shell and pair == "$$" and (match := NAME.match(text, at + 2)):
+            self._insert(self._names.lookup_outside(match.group()), match.end(), quoted=quoted)
         elif pair in {"$$", "{{", "}}"}:
             self._put(char)
             self._at += 2
         elif pair == "${":
             end = text.find("}", at)
             name = text[at + 2 : end] if end > 0 else ""
-            if not _NAME.fullmatch(name):
+            if not NAME.fullmatch(name):
                 raise UsageProblem(f"{text[at : at + 20]!r} isn't a variable.", hint="Write ${NAME}.")
             self._insert(self._names.lookup(name), end + 1, quoted=quoted)
-        elif char == "$" and (match := _NAME.match(text, at + 1)):
-            self._insert(self._names.lookup(match.group()), match.end(), quoted=quoted)
+        elif char == "$" and (match := _DOTTED.match(text, at + 1)):
+            value, length = self._names.lookup_dotted(match.group())
+            self._insert(value, at + 1 + length, quoted=quoted)
         elif char == "{":
             end = self._brace_end(at)
-            self._insert(self._names.evaluate(text[at + 1 : end].strip()), end + 1, quoted=quoted)
+            expression = text[at + 1 : end].strip()
+            if self._shell and quoted and not is_expression(split_format(expression)[0]):
+                self._literal_end = end
+            else:
+                self._insert(self._names.evaluate(expression), end + 1, quoted=quoted)
         else:
             self._put(char)
             self._at += 1
@@ -346,6 +326,8 @@ class _Splitter:
         self._at = end
         if isinstance(value, list | tuple) and alone:
             self._words += [str(item) for item in value]
+        elif self._shell and alone and isinstance(value, str) and _SEVERAL.match(value):
+            self._words += _parts(value)
         elif isinstance(value, list | tuple):
             raise UsageProblem("A list can only stand alone as a word.", hint="Put blanks around it.")
         else:

@@ -8,7 +8,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from taomagic.errors import EnvironmentProblem, ModelFileProblem, StageFailed, TaoError, UsageProblem
 from taomagic.launcher.job import Job, Result
 from taomagic.launcher.progress import JobState
-from taomagic.magics import Options, take_options
+from taomagic.launcher.options import Options, take_options
 
 PRUNE = "ssd prune -m $USER_EXPERIMENT_DIR/{}.hdf5 -o $USER_EXPERIMENT_DIR/out.hdf5 -k $KEY"
 

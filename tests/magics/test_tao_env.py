@@ -64,6 +64,7 @@ def test_gpus_and_backend_are_kept(shell: InteractiveShell, capsys: pytest.Captu
 def test_a_key_alone_is_asked_for_without_echo(
     shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     monkeypatch.setattr("getpass.getpass", lambda prompt: "typed")
     shell.run_line_magic("tao_env", "ssd --key")
     assert os.environ["KEY"] == "typed"
@@ -75,6 +76,7 @@ def test_a_key_that_can_not_be_asked_for_is_an_error_with_a_way_out(
     def refuse(_prompt: str) -> str:
         raise EOFError
 
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     monkeypatch.setattr("getpass.getpass", refuse)
     with pytest.raises(EnvironmentProblem, match="key") as caught:
         shell.run_line_magic("tao_env", "ssd --key")
