@@ -149,8 +149,12 @@ def own_options(words: list[str]) -> tuple[dict[str, str], list[str]]:
 
 def _run_task(wanted: Command, options: Mapping[str, str]) -> int:
     from taomagic.launcher.launch import launch
-    from taomagic.view import text
 
+    if wanted.wants_shell:
+        from taomagic.launcher.containers.shell import open_shell
+        from taomagic.launcher.context import Context
+
+        return open_shell(wanted, Context.current(), _pull_view())
     job, warnings = launch(wanted, backend=options.get("backend"), pull_view=_pull_view)
     for warning in warnings:
         print(f"Warning: {warning}", file=sys.stderr)
@@ -159,6 +163,8 @@ def _run_task(wanted: Command, options: Mapping[str, str]) -> int:
             f"Job {job.id} runs in the background. Follow it: tao attach {job.id}   End it: tao stop {job.id}"
         )
         return 0
+    from taomagic.view import text  # while the command starts
+
     result = text.follow(job, stream=sys.stdout, raw="raw" in options)
     # The view has told the cause. Where its output goes to a file, stderr tells it once more.
     if not result.ok and not sys.stdout.isatty():
@@ -304,6 +310,7 @@ def _attach(wanted: Command) -> int:
     from taomagic.view import text
 
     job = control.latest_job(wanted.args, Context.current(need_mounts=False), word="attach")
+
     result = text.follow(job, stream=sys.stdout, stop_on_interrupt=False)
     return exit_code(result.exit_code, ok=result.ok)
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from taomagic.errors import EnvironmentProblem, UsageProblem
 from taomagic.launcher import records
 from taomagic.launcher.catalog import nearest
+from taomagic.launcher.containers.container import JOB_LABEL, PROJECT_LABEL
 from taomagic.launcher.context import Context
 from taomagic.launcher.job import Job
 
 #: Finished jobs that a list shows.
 RECENT = 20
-_STAMP = "%Y-%m-%d %H:%M:%S"
+#: Seconds that an engine may take to say which containers there are.
+ENGINE_S = 5.0
 
 
 def all_jobs(context: Context, *, everywhere: bool = True) -> list[Job]:
@@ -23,14 +27,28 @@ def all_jobs(context: Context, *, everywhere: bool = True) -> list[Job]:
     projects = [context.project_dir]
     if everywhere:
         projects += records.remembered_projects(context.environ)
+        projects += [Path(labels.get(PROJECT_LABEL, "")) for labels in _container_labels(context)]
     found: dict[str, Job] = {}
-    for project in dict.fromkeys(path.resolve() for path in projects):
+    for project in dict.fromkeys(path.resolve() for path in projects if path.is_absolute()):
         for folder in records.job_folders(project):
             try:
                 found.setdefault(folder.name, Job(folder))
             except (EnvironmentProblem, ValueError, KeyError, TypeError):
                 continue  # half a record, or a stranger's file: not a job
     return sorted(found.values(), key=lambda job: job.started, reverse=True)
+
+
+def _container_labels(context: Context, **query: object) -> list[Mapping[str, str]]:
+    """Return the labels of the containers that are jobs; none where no engine answers."""
+    from taomagic.launcher.containers.api import EngineProblem
+    from taomagic.launcher.containers.engine import connect
+
+    try:
+        filters = {"label": [JOB_LABEL], **query}
+        found = connect(context.environ).get("/containers/json", all=True, filters=filters, timeout=ENGINE_S)
+    except (EngineProblem, EnvironmentProblem):
+        return []  # an engine that is away must not keep anyone from the other jobs
+    return [container.get("Labels") or {} for container in found]
 
 
 def listed_jobs(context: Context) -> list[Job]:
@@ -48,7 +66,7 @@ def listed_jobs(context: Context) -> list[Job]:
 
 
 def find_job(job_id: str, context: Context) -> Job:
-    """Return the job with this id, or with an id that begins so.
+    """Return the job with this id, or with an id that begins so; the container's own id or name will do, too.
 
     Raises
     ------
@@ -61,6 +79,15 @@ def find_job(job_id: str, context: Context) -> Job:
     ]
     if len(found) == 1:
         return found[0]
+    if not found and job_id:
+        labelled = [
+            labels.get(JOB_LABEL, "")
+            for query in ({"id": [job_id]}, {"name": [f"^/?{job_id}$"]})
+            for labels in _container_labels(context, **query)
+        ]
+        found = [job for job in jobs if job.id in labelled]
+        if len(found) == 1:
+            return found[0]
     if found:
         raise UsageProblem(
             f'Several jobs begin with "{job_id}".', hint=f"{', '.join(job.id for job in found)}."
@@ -143,15 +170,14 @@ def stop_jobs(args: Sequence[str], context: Context, *, grace_s: float = 10.0) -
 
 
 def table(jobs: Iterable[Job]) -> str:
-    """Return the jobs as NVIDIA's launcher lists containers, with two columns more."""
-    header = ("container_id", "container_status", "command", "started", "project")
+    """Return the jobs as NVIDIA's launcher lists containers, with some columns more."""
+    header = ("container_id", "container_status", "command", "epoch", "eta", "age", "where", "project")
     rows: list[tuple[str, ...]] = []
     for job in jobs:
         # A long command continues below itself, as with NVIDIA's launcher.
         first, *more = textwrap.wrap(job.shown, 100) or [""]
-        started = job.started.astimezone().strftime(_STAMP)
-        rows.append((job.id, str(job.state), first, started, str(job.project)))
-        rows += [("", "", line, "", "") for line in more]
+        rows.append((job.id, str(job.state), first, *_how_far(job), job.where, str(job.project)))
+        rows += [("", "", line, *[""] * 5) for line in more]
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
     rule = "  ".join("=" * width for width in widths)
 
@@ -159,3 +185,25 @@ def table(jobs: Iterable[Job]) -> str:
         return "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
 
     return "\n".join([rule, line(header), rule, *map(line, rows), rule])
+
+
+def _how_far(job: Job) -> tuple[str, str, str]:
+    """Return epoch, time left and age. The log of an ended job isn't read: there may be twenty of them."""
+    age = span(time.time() - job.started.timestamp())
+    if job.state.finished:
+        return "", "", age
+    now = job.snapshot()
+    epoch = f"{now.epoch}/{now.epochs}" if now.epoch and now.epochs else ""
+    return epoch, "" if now.eta_s is None else span(now.eta_s), age
+
+
+def span(seconds: float) -> str:
+    """Return a time in its two largest units: ``45s``, ``3m10s``, ``2h05m``, ``4d03h``."""
+    whole = max(0, int(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 86_400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86_400}d{whole % 86_400 // 3600:02d}h"

@@ -15,15 +15,29 @@ from taomagic.project.paths import CONTAINER_ROOT
 Start = Callable[..., Job]
 
 
-def test_table_is_nvidias_with_two_columns_more(start: Start, context: Context) -> None:
+def test_table_is_nvidias_with_some_columns_more(start: Start, context: Context) -> None:
     job = start("quiet:0", "-e", "x" * 120, key="SECRET12")
     job.wait(10)
     lines = control.table([job]).splitlines()
     assert lines[0] == lines[2] == lines[-1]
-    assert lines[1].split() == ["container_id", "container_status", "command", "started", "project"]
+    assert lines[1].split() == [
+        "container_id",
+        "container_status",
+        "command",
+        "epoch",
+        "eta",
+        "age",
+        "where",
+        "project",
+    ]
     assert lines[3].startswith(f"{job.id}    succeeded")
     assert "SECRET12" not in "\n".join(lines)
     assert len(lines) > 5
+
+
+def test_ages_are_told_in_their_two_largest_units() -> None:
+    told = [control.span(seconds) for seconds in (-1, 45.9, 190, 7500, 3 * 86_400 + 7200)]
+    assert told == ["0s", "45s", "3m10s", "2h05m", "3d02h"]
 
 
 def test_empty_table_has_a_header_only() -> None:

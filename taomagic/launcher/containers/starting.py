@@ -28,27 +28,45 @@ def start(
     command: Command,
     context: Context,
     choice: Choice,
-    pull_view: Callable[[], PullView] | None = None,
+    pull_view: Callable[[], PullView | None] | None = None,
 ) -> tuple[Job, tuple[str, ...]]:
     """Check a command for its container and start it there; see :func:`taomagic.launcher.launch.launch`."""
     engine = connect(context.environ)
-    context = replace(context, mounts=context.mounts.resolve(context.cwd, command.volumes))
     # First of all, since it takes as long to load as everything before the container's start.
     watcher = Watcher(records.new_folder(context.project_dir), context.environ)
     try:
-        offered, image, warnings = _prepare(command, context, choice.image, engine, pull_view)
+        context, offered, image, warnings = prepare(command, context, choice.image, engine, pull_view)
         runner = DockerRunner(engine, offered, image, choice.image, choice.why, watcher)
         return runner.start(command, context), warnings
     finally:
         watcher.cancel()
 
 
-def _prepare(
-    command: Command, context: Context, name: str, engine: Engine, pull_view: Callable[[], PullView] | None
-) -> tuple[EngineFacts, ImageFacts, tuple[str, ...]]:
+def prepare(
+    command: Command,
+    context: Context,
+    name: str,
+    engine: Engine,
+    pull_view: Callable[[], PullView | None] | None,
+) -> tuple[Context, EngineFacts, ImageFacts, tuple[str, ...]]:
+    """Check a command, and see to it that its image is here.
+
+    Returns
+    -------
+    Context
+        With the mounts as an engine needs them.
+    EngineFacts, ImageFacts, tuple of str
+        What the engine offers, the image, and warnings to show.
+
+    Raises
+    ------
+    TaoError
+        It can't be started.
+    """
     from taomagic.launcher.containers import checks
     from taomagic.launcher.containers.container import gpu_warning
 
+    context = replace(context, mounts=context.mounts.resolve(context.cwd, command.volumes))
     try:
         offered = facts(engine)
         warnings = checks.check(command, context, local=offered.local)
@@ -61,4 +79,4 @@ def _prepare(
         raise explain(problem, "be reached", image=name) from None
     # Our own image needs no GPU.
     warning = "" if name == context.environ.get(IMAGE_VARIABLE) else gpu_warning(command, offered)
-    return offered, image, (*warnings, *filter(None, (warning,)))
+    return context, offered, image, (*warnings, *filter(None, (warning,)))

@@ -1,0 +1,74 @@
+"""`tao TASK` alone: a shell in the task's container."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from taomagic.errors import UsageProblem
+from taomagic.launcher.command import parse_command
+from taomagic.launcher.context import Context
+from taomagic.launcher.launch import launch
+
+from .images import Docker
+
+IMAGE = "nvcr.io/nvidia/tao/tao-toolkit:5.0.0-tf1.15.5"
+
+
+def test_task_alone_opens_a_shell_in_its_container(
+    clean_docker: Docker, busybox_image: str, tag_as: Callable[[str, str], str], tmp_path: Path
+) -> None:
+    tag_as(busybox_image, IMAGE)
+    before = clean_docker("ps", "-aq")
+    ours, theirs = pty.openpty()
+    environ = {**clean_docker.environ, "HOME": str(tmp_path), "TAOMAGIC_RELEASE": "5.5.0"}
+    environ.pop("LAUNCHER_MOUNTS", None)
+    shell = subprocess.Popen(
+        [sys.executable, "-m", "taomagic", "ssd"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        cwd=tmp_path,
+        env={**environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        start_new_session=True,
+    )
+    os.close(theirs)
+    seen = b""
+    deadline = time.monotonic() + 30
+    while b"# " not in seen and time.monotonic() < deadline:
+        seen += os.read(ours, 4096)
+    os.write(ours, b"echo in-$((40+2)); exit 4\n")
+    while b"in-42" not in seen and time.monotonic() < deadline:
+        seen += os.read(ours, 4096)
+    assert b"in-42" in seen
+    assert shell.wait(20) == 4
+    os.close(ours)
+    assert clean_docker("ps", "-aq") == before
+
+
+def test_shell_without_a_terminal_is_explained(tmp_path: Path) -> None:
+    environ = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "taomagic", "ssd"],
+        input="",
+        capture_output=True,
+        text=True,
+        env={**environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "needs a terminal" in done.stderr
+    assert "run ls" in done.stderr
+
+
+def test_shell_can_not_be_a_job(tmp_path: Path) -> None:
+    with pytest.raises(UsageProblem, match="needs a terminal"):
+        launch(parse_command(["ssd"]), Context.current({"HOME": str(tmp_path)}, tmp_path))
