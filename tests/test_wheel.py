@@ -30,6 +30,7 @@ def test_the_wheel_carries_notebooks_specs_protos_and_the_catalog(wheel: Path):
         "taomagic/samples/specs/ssd/sample/ssd_train_resnet10_sample.txt",
         "taomagic/spec/ssd.proto",
         "taomagic/spec/ssd_pb2.py",
+        "taomagic/launcher/catalog.json",
         "taomagic/launcher/catalog.toml",
         "taomagic/py.typed",
     ):
