@@ -20,7 +20,7 @@ from taomagic.launcher.context import Context
 from taomagic.launcher.launch import PullView
 
 #: NVIDIA's launcher opens bash; an image without it has sh.
-SHELL = ("/bin/sh", "-c", "[ -x /bin/bash ] && exec /bin/bash; exec /bin/sh")
+SHELL = ("/bin/sh", "-c", "/bin/bash -c : 2>/dev/null && exec /bin/bash; exec /bin/sh")
 
 
 def open_shell(command: Command, context: Context, pull_view: PullView | None = None) -> int:
