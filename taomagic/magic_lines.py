@@ -31,7 +31,7 @@ def read_stage(stage: Stage, options: Options, names: Names) -> tuple[Command, O
             options,
             background=options.background or "background" in given,
             raw=options.raw or "raw" in given,
-            backend=given.get("backend", options.backend),
+            backend=wished(given["backend"]) if "backend" in given else options.backend,
             release=given.get("release", options.release),
         )
     elif words[-1:] == ["--background"]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -75,6 +76,34 @@ def test_unset_variable_hints_at_the_nearest() -> None:
     with pytest.raises(EnvironmentProblem) as caught:
         split_words("$SPEC_DIR", Names({}, {"SPECS_DIR": "/s"}))
     assert caught.value.hint == "Did you mean $SPECS_DIR?"
+
+
+ARGUMENTS = SimpleNamespace(lr=0.1, model=SimpleNamespace(name="ssd"), nothing=None)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("$args.lr $args.model.name/x $args.lr.txt", ["0.1", "ssd/x", "0.1.txt"]),
+        ("$weights.tlt $n.5 $p.name", ["/w.tlt", "3.5", "q.tlt"]),
+        ("{n:03d} {x!r:>6} {x!s}", ["003", "   'a'", "a"]),
+        ("{n != 3} {d['a'][0:2]}", ["False", "bc"]),
+        ("{' '.join(str(n * i) for i in range(3))}", ["0 3 6"]),
+    ],
+)
+def test_attributes_formats_and_scopes_are_pythons(text: str, expected: list[str]) -> None:
+    names = {"args": ARGUMENTS, "weights": "/w", "n": 3, "p": Path("/p/q.tlt"), "x": "a", "d": {"a": "bcd"}}
+    assert split_words(text, Names(names, {})) == expected
+
+
+def test_a_wrong_format_is_named() -> None:
+    with pytest.raises(UsageProblem, match="can't be computed: ValueError"):
+        split_words("{x:.2f}", Names({"x": "text"}, {}))
+
+
+def test_a_pasted_shell_line_is_read_by_the_shells_rules_and_other_stages_are_not() -> None:
+    stages = split_cell("", "!tao ssd train -e a\nssd evaluate -e b\n")
+    assert [stage.shell for stage in stages] == [True, False]
 
 
 def test_expression_sees_the_namespace_and_builtins() -> None:
