@@ -112,7 +112,7 @@ SPECIAL = [
     "!echo it's",
     "%time 1",
     "x = !ls",
-    "!\\",
+    "!ls \\",
     "%%bash",
     "x?",
     "%tao_env ssd",
