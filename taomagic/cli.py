@@ -158,6 +158,8 @@ def _run_task(wanted: Command, options: Mapping[str, str]) -> int:
     job, warnings = launch(wanted, backend=options.get("backend"), pull_view=_pull_view)
     for warning in warnings:
         print(f"Warning: {warning}", file=sys.stderr)
+    if job.why and not wanted.runs_program:
+        print(f"Runs in: {job.where} ({job.why}).", file=sys.stderr)
     if options.get("background"):
         print(
             f"Job {job.id} runs in the background. Follow it: tao attach {job.id}   End it: tao stop {job.id}"
@@ -165,10 +167,10 @@ def _run_task(wanted: Command, options: Mapping[str, str]) -> int:
         return 0
     from taomagic.view import text  # while the command starts
 
-    result = text.follow(job, stream=sys.stdout, raw="raw" in options)
+    result = text.follow(job, stream=sys.stdout, raw="raw" in options, bare=wanted.runs_program)
     # The view has told the cause. Where its output goes to a file, stderr tells it once more.
-    if not result.ok and not sys.stdout.isatty():
-        print(f"tao {result.label}: {result.reason}", file=sys.stderr)
+    if not result.ok and (wanted.runs_program or not sys.stdout.isatty()):
+        print("\n".join([f"tao {result.label}: {result.reason}", *result.hints[:1]]), file=sys.stderr)
     return exit_code(result.exit_code, ok=result.ok)
 
 

@@ -24,7 +24,9 @@ _CLEAR = "\r\x1b[K"
 _FRAMES = ("Start to calculate AP for each class", "Execution status: ")
 
 
-def follow(job: Job, stream: TextIO, *, raw: bool = False, stop_on_interrupt: bool = True) -> Result:
+def follow(
+    job: Job, stream: TextIO, *, raw: bool = False, bare: bool = False, stop_on_interrupt: bool = True
+) -> Result:
     """Show a job as text until it has ended.
 
     Parameters
@@ -35,6 +37,8 @@ def follow(job: Job, stream: TextIO, *, raw: bool = False, stop_on_interrupt: bo
         Where to write. A terminal gets a live bar, anything else only whole lines.
     raw
         Print the log as it is, without folding.
+    bare
+        Print the log, and nothing else: what `tao TASK run PROGRAM` prints may be read by another program.
     stop_on_interrupt
         See :func:`taomagic.view.waiting.watch`.
 
@@ -43,7 +47,7 @@ def follow(job: Job, stream: TextIO, *, raw: bool = False, stop_on_interrupt: bo
     Result
         How the job ended; ``raise_for_state`` turns a failure into an exception.
     """
-    view = RawView(job, stream) if raw else TextView(stream)
+    view = RawView(job, stream, summary=not bare) if raw or bare else TextView(stream)
     return watch(job, view, stop_on_interrupt=stop_on_interrupt)
 
 
@@ -164,11 +168,14 @@ class RawView:
         Where to.
     explain
         See :class:`TextView`.
+    summary
+        Whether a closing summary follows.
     """
 
-    def __init__(self, job: Job, stream: TextIO, *, explain: bool = True) -> None:
+    def __init__(self, job: Job, stream: TextIO, *, explain: bool = True, summary: bool = True) -> None:
         self._path = job.log_path
         self._explain = explain
+        self._summary = summary
         self._stream = stream
         self._offset = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -179,13 +186,16 @@ class RawView:
 
     def notice(self, text: str) -> None:
         """Write a sentence of ours on a line of its own."""
+        if not self._summary:
+            return
         self._stream.write(f"\n{text}\n")
 
     def close(self, snapshot: Snapshot) -> None:
         """Copy the rest and write the closing summary."""
         self._copy()
-        self._stream.write("\n".join(["", *summary.closing_lines(snapshot, explain=self._explain), ""]))
-        self._stream.flush()
+        if self._summary:
+            self._stream.write("\n".join(["", *summary.closing_lines(snapshot, explain=self._explain), ""]))
+            self._stream.flush()
 
     def _copy(self) -> None:
         if not self._path.exists():

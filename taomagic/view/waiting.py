@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from types import FrameType
 from typing import Literal, Protocol
@@ -118,6 +116,10 @@ async def watch_async(job: Job, view: View, *, stop_on_interrupt: bool = True) -
     Parameters and exceptions are those of :func:`watch`. The log is read in a thread; the view is called in this one.
     """
     watching = _Watching(job, view, stop_on_interrupt)
+    # A terminal has no use for them, and they take 50 ms to load.
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
     loop = asyncio.get_running_loop()
     updates = job.updates()
     reader = ThreadPoolExecutor(1, thread_name_prefix=f"log of {job.id}")

@@ -7,12 +7,23 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from taomagic.launcher import records
-from taomagic.launcher.backends import IMAGE_VARIABLE
 from taomagic.launcher.containers import images
 from taomagic.launcher.containers.api import Engine, EngineProblem
 from taomagic.launcher.containers.engine import connect, facts
 from taomagic.launcher.containers.watching import Watcher
 from taomagic.launcher.runners.docker import DockerRunner
+from taomagic.project.mounts import MountMap
+
+#: The label of our own image; see ``docker/Dockerfile``.
+OWN_LABEL = "taomagic.engine"
+#: What changes how the embedded engine works.
+ENGINE_VARIABLES = (
+    "TAOMAGIC_STEPS_PER_EPOCH",
+    "TAOMAGIC_DEVICE",
+    "DATA_BASE_PATH",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+)
 
 if TYPE_CHECKING:
     from taomagic.launcher.backends import Choice
@@ -77,6 +88,14 @@ def prepare(
         from taomagic.launcher.containers.problems import explain
 
         raise explain(problem, "be reached", image=name) from None
-    # Our own image needs no GPU.
-    warning = "" if name == context.environ.get(IMAGE_VARIABLE) else gpu_warning(command, offered)
+    if OWN_LABEL in image.labels:
+        return _like_the_process(context), offered, image, warnings  # it needs no GPU
+    warning = gpu_warning(command, offered)
     return context, offered, image, (*warnings, *filter(None, (warning,)))
+
+
+def _like_the_process(context: Context) -> Context:
+    """Give our own image the variables that the embedded engine listens to, so that it does the same."""
+    heard = {name: context.environ[name] for name in ENGINE_VARIABLES if name in context.environ}
+    mounts = context.mounts
+    return replace(context, mounts=MountMap(mounts.mounts, {**heard, **mounts.envs}, mounts.docker_options))
