@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from taomagic.view.draw_svg import COLOURS, WIDTH, bar, fit, line, picture, rule, text, text_width
+from taomagic.view.chart import nice_ticks
+from taomagic.view.draw_svg import (
+    COLOURS,
+    WIDTH,
+    bar,
+    fit,
+    line,
+    picture,
+    rule,
+    text,
+    text_width,
+    up_to,
+    whole,
+)
 from taomagic.view.draw_types import Drawing
 from taomagic.view.format import clean, number
 
@@ -15,6 +29,10 @@ MAX_ROWS = 18
 _ROW, _THICK = 19.0, 11
 #: Room for the names, and for the words at the right edge.
 _NAMES, _WORDS = 132.0, 130.0
+
+
+#: What is cut from the names of layers to group them, from little to much.
+_ENDS = (r"$", r"(?<=\d[a-z])_.*$", r"(?<=\d)[a-z]?(_.*)?$", r"_?\d+[a-z]?(_.*)?$")
 
 
 class Row(NamedTuple):
@@ -48,6 +66,88 @@ def precision_bars(by_class: Mapping[str, float], mean: float | None) -> Drawing
     return Drawing("Average precision by class", _bars(shown, ticks, told, mark=mark), told)
 
 
+def object_bars(counts: Mapping[str, int]) -> Drawing | None:
+    """Draw how many objects of each class there are; ``None`` where there are none."""
+    total = sum(counts.values())
+    if total <= 0:
+        return None
+    end = up_to(max(counts.values()))
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    rows = [Row(clean(name), count / end, f"{whole(count)} · {count / total:.0%}") for name, count in ordered]
+    told = f"{whole(total)} objects of {len(rows)} classes: "
+    told += ", ".join(
+        f"{row.name} {whole(count)}" for row, (_, count) in list(zip(rows, ordered, strict=True))[:8]
+    )
+    told += ", …" if len(rows) > 8 else ""
+    ticks = [(value / end, whole(value)) for value in nice_ticks(0.0, end) if value == int(value)]
+    shown = _ends(rows, "{count} classes between") if len(rows) > MAX_ROWS else rows
+    return Drawing("Objects by class", _bars(shown, ticks, told), told)
+
+
+def kept_bars(kept: Mapping[str, float], before: Mapping[str, float], ratio: float | None) -> Drawing | None:
+    """Draw the share of its filters that each layer kept, layers of many as groups; ``None`` where none is known.
+
+    Parameters
+    ----------
+    kept, before
+        Filters by layer, after and before pruning.
+    ratio
+        Parameters after pruning as a share of those before.
+    """
+    layers = {
+        clean(n): (kept[n], before[n]) for n in before if n in kept and before[n] >= kept[n] >= 0 < before[n]
+    }
+    if not layers:
+        return None
+    sum_kept, sum_before = (sum(pair[i] for pair in layers.values()) for i in (0, 1))
+    rows = []
+    for name, members in _grouped(layers).items():
+        after, first = (sum(layers[member][i] for member in members) for i in (0, 1))
+        several = f" ×{len(members)}" if len(members) > 1 else ""
+        rows.append(Row(name + several, after / first, f"{whole(after)} of {whole(first)}"))
+    least = min(rows, key=lambda row: row.share)
+    told = f"{whole(sum_kept)} of {whole(sum_before)} filters in {len(layers)} layers were kept"
+    told += f", and {ratio:.0%} of the parameters" if ratio is not None else ""
+    told += f"; the least in {least.name}, {least.words}"
+    ticks = [(tick / 4, f"{tick / 4:.0%}") for tick in range(5)]
+    everything = Row("all layers", sum_kept / sum_before, f"{whole(sum_kept)} of {whole(sum_before)}")
+    shown = rows if len(rows) < MAX_ROWS else _ends(rows, "{count} groups of layers between")
+    note = "×n: n layers together" if len(rows) < len(layers) else ""
+    return Drawing(
+        "Filters kept by layer", _bars([everything, *shown], ticks, told, track=True, note=note), told
+    )
+
+
+def _grouped(layers: Mapping[str, tuple[float, float]]) -> dict[str, list[str]]:
+    """Return layers by what their names have in common, in groups as small as give fewer than :data:`MAX_ROWS` rows.
+
+    Names are shortened from their end: ``block_2a_conv_1``, ``block_2a``, ``block_2``, ``block``. Layers that kept all
+    their filters have the least to tell: they go together first.
+    """
+    families: dict[str, list[str]] = {}
+    for name in layers:
+        families.setdefault(_shortened(name, -1), []).append(name)
+    untouched = {
+        name: family
+        for family, members in families.items()
+        if all(layers[name][0] == layers[name][1] for name in members)
+        for name in members
+    }
+    groups: dict[str, list[str]] = {}
+    for level in range(len(_ENDS) + 1):
+        groups = {}
+        for name in layers:
+            short = untouched.get(name) if level else None
+            groups.setdefault(short or _shortened(name, max(level - 1, 0)), []).append(name)
+        if len(groups) < MAX_ROWS:
+            break
+    return {members[0] if len(members) == 1 else name: members for name, members in groups.items()}
+
+
+def _shortened(name: str, level: int) -> str:
+    return re.sub(_ENDS[level], "", name, count=1) or name
+
+
 def _ends(rows: Sequence[Row], gap: str) -> list[Row]:
     """Return the first and the last rows, and between them how many are left out."""
     first = MAX_ROWS // 2
@@ -63,6 +163,7 @@ def _bars(
     *,
     mark: tuple[float, str] | None = None,
     track: bool = False,
+    note: str = "",
 ) -> str:
     """Return horizontal bars on an axis from 0 to 1, with ``mark`` as a line across; ``track`` outlines the whole."""
     names = [row for row in rows if row.name]
@@ -97,4 +198,6 @@ def _bars(
         parts.append(line(f"M{x:.1f} {top - 4:g}V{bottom:g}", dash="4 3", stroke=COLOURS[1], width=1.6))
         anchor = "end" if mark[0] > 0.8 else "" if mark[0] < 0.2 else "middle"
         parts.append(text(x, top - 11, mark[1], anchor=anchor, fill=COLOURS[1], bold=True))
+    if note:
+        parts.append(text(2, bottom + 11, note))
     return picture(bottom + 20, alt, parts)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import TypeVar
 
+from taomagic.view.chart import nice_ticks
 from taomagic.view.format import clean, display_width
 
 WIDTH = 400
@@ -15,14 +17,15 @@ INK = "#767676"
 #: Hues of Okabe and Ito in tones that read on white and on black, and the dashes that tell lines apart without them.
 COLOURS = ("#2b7fc4", "#d0661b", "#1a9270", "#a8619a", "#8a7a1c", "#b8434e")
 DASHES = ("", "6 3", "2 3", "8 3 2 3", "1 3", "10 4")
-#: Signs that tell points apart without colour, as paths around (0, 0).
+#: Signs that tell points apart without colour: where the pen begins, its path, and how it draws. Paths are short,
+#: because there are hundreds of them; a line of no length with a round or square end is a dot or a square.
 MARKS = (
-    "m-2.6 0a2.6 2.6 0 1 0 5.2 0a2.6 2.6 0 1 0-5.2 0z",
-    "m-2.4-2.4h4.8v4.8h-4.8z",
-    "m0-3.2l3 5.4h-6z",
-    "m0-3.3l3.3 3.3l-3.3 3.3l-3.3-3.3z",
-    "m-2.6-2.6l5.2 5.2m0-5.2l-5.2 5.2",
-    "m-3 0h6m-3-3v6",
+    (0, 0, "h0", "fill='none' stroke='{ink}' stroke-width='5' stroke-linecap='round'"),
+    (0, 0, "h0", "fill='none' stroke='{ink}' stroke-width='4.4' stroke-linecap='square'"),
+    (0, -3, "l3 5h-6z", "fill='{ink}' stroke='none'"),
+    (0, -3, "l3 3-3 3-3-3z", "fill='{ink}' stroke='none'"),
+    (-2, -2, "l4 4m0-4l-4 4", "fill='none' stroke='{ink}' stroke-width='1.4'"),
+    (-3, 0, "h6m-3-3v6", "fill='none' stroke='{ink}' stroke-width='1.4'"),
 )
 
 _FONT = "font-family='system-ui,-apple-system,Segoe UI,Noto Sans CJK SC,sans-serif' font-size='11'"
@@ -30,6 +33,47 @@ _FONT = "font-family='system-ui,-apple-system,Segoe UI,Noto Sans CJK SC,sans-ser
 _COLUMN = 6.8
 
 Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot of two axes that begin at 0, in the left part of a drawing; the right part is for its legend."""
+
+    x_end: float
+    y_end: float
+    left: float = 46.0
+    top: float = 8.0
+    right: float = 252.0
+    bottom: float = 180.0
+
+    @property
+    def height(self) -> float:
+        """Height of the drawing, with room for the words below the axis."""
+        return self.bottom + 34
+
+    def x(self, value: float) -> float:
+        """Return where a value stands from the left."""
+        return self.left + min(max(value / self.x_end, 0.0), 1.0) * (self.right - self.left)
+
+    def y(self, value: float) -> float:
+        """Return where a value stands from the top."""
+        return self.bottom - min(max(value / self.y_end, 0.0), 1.0) * (self.bottom - self.top)
+
+    def axes(self, x_name: str, y_name: str) -> list[str]:
+        """Return grid, numbers and names."""
+        parts = []
+        for value in nice_ticks(0.0, self.y_end):
+            y = self.y(value)
+            parts.append(rule(f"M{self.left:g} {y:.1f}H{self.right:g}", opacity=0.28 if value else 0.8))
+            parts.append(text(self.left - 5, y, f"{value:g}", anchor="end"))
+        for value in nice_ticks(0.0, self.x_end):
+            x = self.x(value)
+            parts.append(rule(f"M{x:.1f} {self.top:g}V{self.bottom:g}", opacity=0.28 if value else 0.8))
+            parts.append(text(x, self.bottom + 11, f"{value:g}", anchor="middle"))
+        middle = (self.top + self.bottom) / 2
+        parts.append(text((self.left + self.right) / 2, self.bottom + 26, x_name, anchor="middle"))
+        turned = f"transform='translate(7 {middle:g})rotate(-90)' dy='.35em' text-anchor='middle'"
+        return [*parts, f"<text {turned}>{escape(y_name)}</text>"]
 
 
 def picture(height: float, alt: str, parts: Iterable[str], *, width: float = WIDTH) -> str:
@@ -66,6 +110,19 @@ def rule(path: str, *, opacity: float = 0.28) -> str:
 def bar(x: float, y: float, width: float, height: float, *, fill: str, more: str = "") -> str:
     """Return a filled rectangle."""
     return f"<rect x='{x:.1f}' y='{y:.1f}' width='{max(width, 0):.1f}' height='{height:g}' rx='2' fill='{fill}'{more}/>"
+
+
+def mark(index: int, places: Iterable[tuple[float, float]], *, opacity: float = 1) -> str:
+    """Return the sign with that number at each of the places, as one path."""
+    dx, dy, sign, pen = MARKS[index % len(MARKS)]
+    path = "".join(f"M{x + dx:.0f} {y + dy:.0f}{sign}" for x, y in places)
+    more = f" opacity='{opacity:g}'" if opacity < 1 else ""
+    return f"<path d='{path}' {pen.format(ink=colour(index))}{more}/>" if path else ""
+
+
+def colour(index: int) -> str:
+    """Return the colour of the series with that number."""
+    return COLOURS[index % len(COLOURS)]
 
 
 def text_width(words: str) -> float:

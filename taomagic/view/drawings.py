@@ -6,18 +6,29 @@ Each drawing is at most some kilobytes, so that a saved card holds one or two. W
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from taomagic.launcher.job import Job
+from taomagic.launcher.progress import JobState, Snapshot
 from taomagic.launcher.result import Result
-from taomagic.view.draw_bars import precision_bars
+from taomagic.view import draw_sources as sources
+from taomagic.view.draw_bars import kept_bars, object_bars, precision_bars
+from taomagic.view.draw_boxes import box_sizes
+from taomagic.view.draw_curves import precision_recall
+from taomagic.view.draw_pictures import montage
 from taomagic.view.draw_types import Box, Drawing, Thumbnail
 
 __all__ = ["Box", "Drawing", "Thumbnail", "drawings_of"]
 
+#: `evaluate` prints three decimals.
+_ROUNDING = 0.000_51
 
-def drawings_of(job: Job, result: Result) -> list[Drawing]:
+
+def drawings_of(job: Job, result: Result | Snapshot) -> list[Drawing]:
     """Return the pictures of a finished stage, the most telling one first.
+
+    Files that are missing or odd only mean fewer pictures.
 
     Parameters
     ----------
@@ -26,14 +37,65 @@ def drawings_of(job: Job, result: Result) -> list[Drawing]:
     result
         How it ended; a job that didn't succeed has no pictures.
     """
-    if not result.ok:
-        return []
     draw = _STAGES.get(job.command.subtask)
-    return [drawing for drawing in (draw(job, result) if draw else []) if drawing is not None]
+    if draw is None or result.state is not JobState.SUCCEEDED:
+        return []
+    return [drawing for drawing in draw(job, result) if drawing is not None]
 
 
-def _evaluate(_: Job, result: Result) -> list[Drawing | None]:
-    return [precision_bars(result.per_class_ap, result.metrics.get("mAP"))]
+def _evaluate(job: Job, result: Result | Snapshot) -> list[Drawing | None]:
+    printed = result.per_class_ap
+
+    def is_ours(record: Mapping[str, Any]) -> bool:
+        written = sources.numbers(sources.part(record, "categorical", "average_precision"))
+        written = {name.removeprefix("AP_"): value for name, value in written.items()}
+        return written.keys() == printed.keys() and all(
+            abs(written[name] - printed[name]) < _ROUNDING for name in printed
+        )
+
+    record = sources.status_record(job, "graphical", "precision_recall", is_ours)
+    curves = sources.part(record, "graphical", "precision_recall")
+    return [
+        precision_bars(printed, result.metrics.get("mAP")),
+        precision_recall({name: sources.points(curve) for name, curve in curves.items()}, printed),
+    ]
 
 
-_STAGES: dict[str, Callable[[Job, Result], list[Drawing | None]]] = {"evaluate": _evaluate}
+def _prune(job: Job, result: Result | Snapshot) -> list[Drawing | None]:
+    ratio = result.metrics.get("pruning_ratio")
+
+    def is_ours(record: Mapping[str, Any]) -> bool:
+        kpi = record.get("kpi")
+        return isinstance(kpi, dict) and ratio is not None and kpi.get("pruning_ratio") == ratio
+
+    record = sources.status_record(job, "categorical", "filters_kept", is_ours)
+    kept, before = (
+        sources.numbers(sources.part(record, "categorical", name)) for name in ("filters_kept", "filters")
+    )
+    return [kept_bars(kept, before, ratio)]
+
+
+def _dataset_convert(job: Job, _: Result | Snapshot) -> list[Drawing | None]:
+    counts = sources.object_counts(job.log_path)
+
+    def is_ours(record: Mapping[str, Any]) -> bool:
+        return sources.numbers(sources.part(record, "categorical", "num_objects")) == counts
+
+    record = sources.status_record(job, "graphical", "box_sizes", is_ours)
+    sizes = sources.part(record, "graphical", "box_sizes")
+    return [
+        object_bars(counts),
+        box_sizes({name: sources.points(points) for name, points in sizes.items()}, counts),
+    ]
+
+
+def _inference(job: Job, _: Result | Snapshot) -> list[Drawing | None]:
+    return [montage(sources.pictures(job))]
+
+
+_STAGES: dict[str, Callable[[Job, Result | Snapshot], list[Drawing | None]]] = {
+    "dataset_convert": _dataset_convert,
+    "evaluate": _evaluate,
+    "inference": _inference,
+    "prune": _prune,
+}
