@@ -182,10 +182,9 @@ def test_closed_pipe_is_no_error(project: Path) -> None:
     done = subprocess.run(
         ["bash", "-c", command], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
     )
-    # What `tao info` remarks, and no complaint.
-    assert [line.partition(":")[0] for line in done.stderr.splitlines()] == [
-        "Embedded engine of taomagic, without containers"
-    ]
+    # At most what `tao info` remarks, if it came to that, and no complaint.
+    remark = "Embedded engine of taomagic, without containers"
+    assert {line.partition(":")[0] for line in done.stderr.splitlines()} <= {remark}
 
 
 def test_info_takes_no_more_than_a_quarter_of_a_second(project: Path) -> None:
