@@ -17,7 +17,12 @@ traceback, because the person who reads them looks for the mistake in a spec or 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+
+#: Puts our texts into the reader's language when they are shown. Who knows the reader sets it; attributes of errors,
+#: and what is written to logs, stay English.
+translate: Callable[[str], str] = str
 
 
 class TaoError(Exception):
@@ -44,12 +49,13 @@ class TaoError(Exception):
 
     def __str__(self) -> str:
         """Return place, message and hint on one to three lines."""
-        head = f"{self.where}: {self.message}" if self.where else self.message
-        return f"{head}\nHint: {self.hint}" if self.hint else head
+        message = translate(self.message)
+        head = f"{translate(self.where)}: {message}" if self.where else message
+        return f"{head}\n{translate('Hint:')} {translate(self.hint)}" if self.hint else head
 
     def _render_traceback_(self) -> list[str]:
         """Return what IPython prints in place of a traceback."""
-        return f"{self.title}: {self}".splitlines()
+        return f"{translate(self.title)}: {self}".splitlines()
 
 
 class UsageProblem(TaoError):
@@ -137,9 +143,9 @@ class StageFailed(TaoError):
         if self.tail:
             lines += ["", *(f"  │ {line}" for line in self.tail)]
         if self.exit_code is not None:
-            lines.append(f"Exit code: {self.exit_code}")
+            lines.append(translate(f"Exit code: {self.exit_code}"))
         if self.log_path is not None:
-            lines.append(f"Full log: {self.log_path}")
+            lines.append(translate(f"Full log: {self.log_path}"))
         return lines
 
 
