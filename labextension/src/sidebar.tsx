@@ -55,7 +55,9 @@ export class Sidebar extends ReactWidget {
   private label(): void {
     const n = this.model.running.length;
     this.title.caption = n ? say('TAO jobs ({n} running)', { n }) : say('TAO jobs');
-    this.title.dataset = n ? { taoRunning: String(n) } : {};
+    // Lab keeps the tab's id there.
+    const { 'tao-running': _, ...others } = this.title.dataset;
+    this.title.dataset = n ? { ...others, 'tao-running': String(n) } : others;
     this.node.setAttribute('aria-label', say('TAO jobs'));
   }
 }
@@ -134,7 +136,8 @@ function JobView({ job, model, actions, open, toggle }: RowProps): React.ReactEl
   const told = [
     running ? say('for {time}', { time: duration(job.seconds) }) : say('took {time}', { time: duration(job.seconds) }),
     job.map === null ? '' : `mAP ${figure(job.map)}`,
-    place
+    place,
+    running ? '' : ago(job.age - job.seconds)
   ].filter(Boolean);
   return (
     <li className="jp-TaoJobs-job" data-job={job.id} data-state={state}>
@@ -151,7 +154,6 @@ function JobView({ job, model, actions, open, toggle }: RowProps): React.ReactEl
         <span className="jp-TaoJobs-state">
           <span aria-hidden="true">{SIGNS[state]}</span> {say(state)}
         </span>
-        <span className="jp-TaoJobs-age">{ago(job.age)}</span>
       </button>
       <code className="jp-TaoJobs-command" title={job.command}>
         {job.command}

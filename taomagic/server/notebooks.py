@@ -20,8 +20,11 @@ EMPTY = "empty"
 #: Its cells by language: markdown, then code.
 _EMPTY_CELLS = {
     "en": (
-        ("markdown", "# TAO notebook\n\nThe next cell loads `%tao` and says where everything is."),
-        ("code", "%load_ext taomagic\n%tao_env"),
+        (
+            "markdown",
+            "# TAO notebook\n\nThe next cell loads `%tao` and says where everything is for the network that it names.",
+        ),
+        ("code", "%load_ext taomagic\n%tao_env ssd"),
         (
             "markdown",
             "`%tao help` lists the commands, `%tao help ssd train` the arguments of one, and\n"
@@ -30,8 +33,8 @@ _EMPTY_CELLS = {
         ("code", "%tao help"),
     ),
     "zh": (
-        ("markdown", "# TAO 笔记本\n\n下一个单元格加载 `%tao`，并列出各个路径。"),
-        ("code", "%load_ext taomagic\n%tao_env"),
+        ("markdown", "# TAO 笔记本\n\n下一个单元格加载 `%tao`，并为所写的网络列出各个路径。"),
+        ("code", "%load_ext taomagic\n%tao_env ssd"),
         (
             "markdown",
             "`%tao help` 列出所有命令，`%tao help ssd train` 列出某个命令的参数，\n"

@@ -128,7 +128,10 @@ class JobShelf:
         }
         if now is not None:
             told = {
-                "metrics": _finite(now.metrics),
+                # Those of single classes have a table of their own.
+                "metrics": _finite(
+                    {name: value for name, value in now.metrics.items() if not name.startswith("AP_")}
+                ),
                 "per_class_ap": _finite(now.per_class_ap),
                 "artefacts": [
                     {

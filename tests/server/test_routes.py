@@ -122,6 +122,7 @@ def test_a_finished_training_tells_its_figures(server: Server, start: Start) -> 
     )
     assert listed["map"] == pytest.approx(0.7)
     details = server.ask(f"taomagic/api/jobs/{job.id}").body
+    assert sorted(details["metrics"]) == ["loss", "mAP", "validation_loss"]
     assert details["per_class_ap"] == {"car": pytest.approx(0.8)}
     assert details["exit_code"] == 0
     assert [file["name"] for file in details["artefacts"]] == [
@@ -233,7 +234,7 @@ def test_an_empty_notebook_loads_the_extension(server: Server, root: Path, langu
     made = server.ask("taomagic/api/notebooks", "POST", wish)
     assert made.body == {"path": f"{language}/tao.ipynb", "specs": []}
     cells = server.ask(f"api/contents/{language}/tao.ipynb").body["content"]["cells"]
-    assert cells[1]["source"] == "%load_ext taomagic\n%tao_env"
+    assert cells[1]["source"] == "%load_ext taomagic\n%tao_env ssd"
     assert ("笔记本" in cells[0]["source"]) is (language == "zh")
 
 
