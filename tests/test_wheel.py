@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import subprocess
 import sys
 import venv
@@ -33,9 +36,28 @@ def test_the_wheel_carries_notebooks_specs_protos_and_the_catalog(wheel: Path):
         "taomagic/launcher/catalog.json",
         "taomagic/launcher/catalog.toml",
         "taomagic/py.typed",
+        "taomagic-0.1.0.data/data/etc/jupyter/jupyter_server_config.d/taomagic.json",
     ):
         assert wanted in names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/")) or "__pycache__" in name]
+
+
+def test_jupyterlab_finds_the_extension_of_an_installed_wheel(wheel: Path, tmp_path: Path):
+    """As it lies in the wheel, so that one that was built without Node.js can't pass unnoticed."""
+    if not (ROOT / "build/labextension/package.json").is_file():
+        reason = "The JupyterLab extension isn't built: make labextension (needs Node.js)."
+        if os.environ.get("TAOMAGIC_REQUIRE_NODE"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    (data,) = tmp_path.glob("*.data/data")
+    server = json.loads((data / "etc/jupyter/jupyter_server_config.d/taomagic.json").read_text())
+    assert server == {"ServerApp": {"jpserver_extensions": {"taomagic.server": True}}}
+    environ = {**os.environ, "HOME": str(tmp_path), "JUPYTER_PATH": str(data / "share/jupyter")}
+    command = [sys.executable, "-m", "jupyterlab.labextensions", "list"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, cwd=tmp_path, check=False)
+    listed = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
+    assert re.search(r"taomagic v0\.1\.0 enabled +OK +\(python, taomagic\)", listed), listed
 
 
 def test_the_wheel_loads_the_extension_in_a_clean_environment_without_torch(wheel: Path, tmp_path: Path):
