@@ -26,9 +26,11 @@ from taomagic.view.format import clean, number
 
 #: The most rows drawn; of more classes, the first and the last of an order are.
 MAX_ROWS = 18
+#: The most classes told one by one in words.
+MAX_TOLD = 8
 _ROW, _THICK = 19.0, 11
 #: Room for the names, and for the words at the right edge.
-_NAMES, _WORDS = 132.0, 130.0
+_NAMES, _WORDS = 140.0, 130.0
 
 
 #: What is cut from the names of layers to group them, from little to much.
@@ -55,12 +57,12 @@ def precision_bars(by_class: Mapping[str, float], mean: float | None) -> Drawing
     marked = mean if mean is not None and math.isfinite(mean) else None
     best = max(rows, key=lambda row: row.share)
     worst = min(rows, key=lambda row: row.share)
-    told = f"Average precision of {len(rows)} classes"
-    told += f", mean {number(marked, 'mAP')}" if marked is not None else ""
-    if len(rows) <= 8:
-        told += ": " + ", ".join(f"{row.name} {row.words}" for row in rows)
+    if len(rows) <= MAX_TOLD:
+        told = "Average precision by class: " + ", ".join(f"{row.name} {row.words}" for row in rows)
     else:
-        told += f": from {worst.words} ({worst.name}) to {best.words} ({best.name})"
+        told = f"Average precision of {len(rows)} classes: "
+        told += f"from {worst.words} ({worst.name}) to {best.words} ({best.name})"
+    told += f"; mean {number(marked, 'mAP')}" if marked is not None else ""
     mark = None if marked is None else (marked, f"mAP {number(marked, 'mAP')}")
     ticks = [(tick / 4, f"{tick / 4:g}") for tick in range(5)]
     return Drawing("Average precision by class", _bars(shown, ticks, told, mark=mark), told)
@@ -74,11 +76,9 @@ def object_bars(counts: Mapping[str, int]) -> Drawing | None:
     end = up_to(max(counts.values()))
     ordered = sorted(counts.items(), key=lambda item: -item[1])
     rows = [Row(clean(name), count / end, f"{whole(count)} · {count / total:.0%}") for name, count in ordered]
-    told = f"{whole(total)} objects of {len(rows)} classes: "
-    told += ", ".join(
-        f"{row.name} {whole(count)}" for row, (_, count) in list(zip(rows, ordered, strict=True))[:8]
-    )
-    told += ", …" if len(rows) > 8 else ""
+    named = [f"{row.name} {whole(count)}" for row, (_, count) in zip(rows, ordered, strict=True)]
+    more = ", …" if len(named) > MAX_TOLD else ""
+    told = f"Objects by class: {', '.join(named[:MAX_TOLD])}{more}; {whole(total)} in all"
     ticks = [(value / end, whole(value)) for value in nice_ticks(0.0, end) if value == int(value)]
     shown = _ends(rows, "{count} classes between") if len(rows) > MAX_ROWS else rows
     return Drawing("Objects by class", _bars(shown, ticks, told), told)
@@ -106,9 +106,8 @@ def kept_bars(kept: Mapping[str, float], before: Mapping[str, float], ratio: flo
         several = f" ×{len(members)}" if len(members) > 1 else ""
         rows.append(Row(name + several, after / first, f"{whole(after)} of {whole(first)}"))
     least = min(rows, key=lambda row: row.share)
-    told = f"{whole(sum_kept)} of {whole(sum_before)} filters in {len(layers)} layers were kept"
-    told += f", and {ratio:.0%} of the parameters" if ratio is not None else ""
-    told += f"; the least in {least.name}, {least.words}"
+    told = f"Filters kept: {whole(sum_kept)} of {whole(sum_before)}; the smallest share in {least.name}: {least.words}"
+    told += f"; parameters kept: {ratio:.0%}" if ratio is not None else ""
     ticks = [(tick / 4, f"{tick / 4:.0%}") for tick in range(5)]
     everything = Row("all layers", sum_kept / sum_before, f"{whole(sum_kept)} of {whole(sum_before)}")
     shown = rows if len(rows) < MAX_ROWS else _ends(rows, "{count} groups of layers between")

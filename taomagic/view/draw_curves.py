@@ -57,11 +57,11 @@ def precision_recall(curves: Mapping[str, Sequence[Point]], by_class: Mapping[st
         parts += _legend(index, y, clean(name), by_class.get(name))
         reached = [y for x, y in curves[name] if x >= _TOLD_RECALL]
         told.append(f"{clean(name)} {max(reached):.2f}" if reached else f"{clean(name)} does not reach it")
-    note = "" if count == len(drawn) else f"the best and the worst {limit // 2} of {count} classes"
+    note = "" if count == len(drawn) else f"best and worst {limit // 2} of {count} classes"
     if note:
-        parts.append(text(plot.right + 16, plot.height - 8, fit(note, WIDTH - plot.right - 16)))
+        parts.append(text(WIDTH - 2, plot.height - 8, fit(note, 190), anchor="end"))
     alt = (
-        (f"Of {note}, the precision" if note else "Precision")
+        (f"Of the {note}, the precision" if note else "Precision")
         + f" at recall {_TOLD_RECALL:g}: "
         + ", ".join(told)
     )

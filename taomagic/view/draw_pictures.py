@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import Any
 
 from taomagic.view.draw_svg import WIDTH, evenly, fit, picture, text
 from taomagic.view.draw_types import Box, Drawing, Thumbnail
@@ -21,7 +22,7 @@ _PREDICTED, _TRUE, _HALO = "#ffb52e", "#ffffff", "#1a1a1a"
 _DASH = "4 3"
 _CAPTION, _GAP = 15.0, 6.0
 #: Size of the encoded pictures as a share of the drawn ones, and quality: the first that fits is taken.
-_ENCODINGS = ((1.25, 50), (1.0, 50), (1.0, 35), (1.0, 20), (0.8, 20), (0.6, 20), (0.4, 20), (0.25, 20))
+_ENCODINGS = ((1.0, 60), (1.0, 40), (1.0, 20), (0.7, 20), (0.5, 20), (0.25, 20))
 
 
 def montage(thumbnails: Sequence[Thumbnail]) -> Drawing | None:
@@ -39,14 +40,17 @@ def montage(thumbnails: Sequence[Thumbnail]) -> Drawing | None:
     width = (WIDTH - _GAP * (columns - 1)) / columns
     heights = [width * min(max(each.height / each.width, 0.1), 1.5) for each in shown]
     legend = _legend(shown)
-    alt = "Objects found: " + "; ".join(f"{clean(each.path.name)} {_told(each)}" for each in shown)
+    alt = "Objects found: " + "; ".join(f"{clean(each.path.name)} {_told(each)}".rstrip() for each in shown)
+    images = [_decoded(each, width * _ENCODINGS[0][0]) for each in shown]
     svg = ""
     for scale, quality in (*_ENCODINGS, (0.0, 0)):
         parts, top = list(legend), 16.0 if legend else 0.0
         for first in range(0, len(shown), columns):
             for column, each in enumerate(shown[first : first + columns]):
                 place = (column * (width + _GAP), top, width, heights[first + column])
-                parts += _thumbnail(each, place, encoded(each, width * scale, quality) if scale else b"")
+                image = images[first + column] if scale else None
+                data = "" if image is None else _encoded(image, _size(each, width * scale), quality)
+                parts += _thumbnail(each, place, data)
             top += _CAPTION + max(heights[first : first + columns]) + _GAP
         svg = picture(top, alt, parts)
         if len(svg.encode()) <= MAX_BYTES:
@@ -57,35 +61,51 @@ def montage(thumbnails: Sequence[Thumbnail]) -> Drawing | None:
     return Drawing(title, svg, alt, tuple(thumbnails))
 
 
-def encoded(thumbnail: Thumbnail, width: float, quality: int) -> bytes:
-    """Return the picture as a WebP file so many pixels wide; empty without Pillow, or where it can't be decoded.
-
-    WebP takes half the bytes of JPEG at these sizes, and every browser reads it since 2020.
-    """
+def _decoded(thumbnail: Thumbnail, width: float) -> Any:
+    """Return the picture as a Pillow image so many pixels wide; ``None`` without Pillow, or where it can't be read."""
     try:
         from PIL import Image
     except ImportError:
-        return b""
-    size = (max(round(width), 1), max(round(width * thumbnail.height / thumbnail.width), 1))
-    out = io.BytesIO()
+        return None
     try:
         with Image.open(thumbnail.path) as image:
+            size = _size(thumbnail, width)
             image.draft("RGB", size)
-            small = image.convert("RGB").resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
-            small.save(out, "WEBP", quality=quality, method=6)
-    except (OSError, ValueError, SyntaxError, KeyError, Image.DecompressionBombError):
-        # What Pillow raises for broken files, and, built without WebP, for every file.
-        return b""
-    return out.getvalue()
+            return image.convert("RGB").resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        Image.DecompressionBombError,
+    ):  # what Pillow raises for broken files
+        return None
 
 
-def _thumbnail(thumbnail: Thumbnail, place: tuple[float, float, float, float], content: bytes) -> list[str]:
+def _encoded(image: Any, size: tuple[int, int], quality: int) -> str:
+    """Return an image as a WebP file in base64; empty where Pillow was built without WebP.
+
+    WebP takes half the bytes of JPEG at these sizes, and every browser reads it since 2020.
+    """
+    out = io.BytesIO()
+    try:
+        image.resize(size, reducing_gap=2.0).save(out, "WEBP", quality=quality)
+    except (OSError, KeyError):
+        return ""
+    return base64.b64encode(out.getvalue()).decode()
+
+
+def _size(thumbnail: Thumbnail, width: float) -> tuple[int, int]:
+    return max(round(width), 1), max(round(width * thumbnail.height / thumbnail.width), 1)
+
+
+def _thumbnail(thumbnail: Thumbnail, place: tuple[float, float, float, float], data: str) -> list[str]:
     left, top, width, height = place
-    parts = [text(left, top + 6, fit(f"{thumbnail.path.name} · {_told(thumbnail)}", width))]
+    parts = [
+        text(left, top + 6, fit(" · ".join(filter(None, (thumbnail.path.name, _told(thumbnail)))), width))
+    ]
     top += _CAPTION
     frame = f"x='{left:g}' y='{top:g}' width='{width:g}' height='{height:.1f}'"
-    if content:
-        data = base64.b64encode(content).decode()
+    if data:
         parts.append(f"<image {frame} preserveAspectRatio='none' href='data:image/webp;base64,{data}'/>")
     else:
         parts.append(f"<rect {frame} fill='#555'/>")
