@@ -42,10 +42,11 @@ def read(path: Path = CHINESE) -> Catalogue:
 
 def entries(text: str) -> dict[str, str]:
     """Return the templates and their translations in the text of a ``.po`` file; untranslated ones are left out."""
-    return {_unescaped(source): _unescaped(target) for source, target in _ENTRY.findall(text)}
+    return {unescaped(source): unescaped(target) for source, target in _ENTRY.findall(text)}
 
 
-def _unescaped(text: str) -> str:
+def unescaped(text: str) -> str:
+    """Return a text of the file as it is meant: without its backslashes."""
     if "\\" not in text:
         return text
     return _ESCAPED.sub(lambda match: {"n": "\n", "t": "\t"}.get(match[1], match[1]), text)

@@ -5,9 +5,9 @@
     python -m taomagic.view.locale.extract [--write]
 
 Looks at the syntax trees of all modules that speak to a person. A text is a string, an f-string or a sum of both that
-reads like words: several of them, or one that ends like a sentence. Places of f-strings get names; a condition inside
-gives one text for each outcome. What the search can't tell is listed: single words in :data:`SHORT`, texts that come
-from elsewhere in :data:`FOREIGN`, and strings that nobody reads in ``not_texts.txt``.
+reads like words: several of them, one that ends like a sentence, or one beside a place. Places of f-strings get names;
+a condition inside gives one text for each outcome. What the search can't tell is listed: single words in :data:`SHORT`,
+texts that come from elsewhere in :data:`FOREIGN`, and strings that nobody reads in ``not_texts.txt``.
 
 Prints what the catalogue lacks and what it has too much; ``--write`` puts it in order, with a gap for what it lacks.
 """
@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from taomagic.view.locale.catalogue import CHINESE, Template, entries, places
+from taomagic.view.locale.catalogue import CHINESE, Template, entries, places, unescaped
 
 ROOT: Final = Path(__file__).parents[2]
 NOT_TEXTS: Final = Path(__file__).with_name("not_texts.txt")
@@ -146,10 +146,7 @@ def sources(root: Path = ROOT) -> dict[str, set[str]]:
     for path in sorted(root.rglob("*.py")):
         name = path.relative_to(root).as_posix()
         if not _OTHERS.search(name):
-            source = path.read_text("utf-8")
-            for text in templates(
-                source, SHORT.get(name, ()), beside_places=name.startswith(("view/", "errors"))
-            ):
+            for text in templates(path.read_text("utf-8"), SHORT.get(name, ())):
                 found.setdefault(text, set()).add(name)
     for text in not_texts():
         found.pop(text, None)
@@ -158,15 +155,11 @@ def sources(root: Path = ROOT) -> dict[str, set[str]]:
 
 def not_texts() -> list[str]:
     """Return the listed strings that look like texts and are none."""
-    return [line.encode().decode("unicode_escape").encode("latin-1").decode() for line in _listed()]
-
-
-def _listed() -> list[str]:
     lines = NOT_TEXTS.read_text("utf-8").splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
+    return [unescaped(line) for line in lines if line and not line.startswith("#")]
 
 
-def templates(source: str, short: Iterable[str] = (), *, beside_places: bool = False) -> set[str]:
+def templates(source: str, short: Iterable[str] = ()) -> set[str]:
     """Return the templates of the texts in a module.
 
     Parameters
@@ -175,19 +168,16 @@ def templates(source: str, short: Iterable[str] = (), *, beside_places: bool = F
         The module.
     short
         Names of assignments, keyword arguments, functions and enumerations in which single words count, too.
-    beside_places
-        Whether a single word beside a place (``{time} left``) is a text.
     """
-    finder = _Finder(set(short), beside_places=beside_places)
+    finder = _Finder(set(short))
     finder.visit(ast.parse(source))
     return finder.found
 
 
 class _Finder(ast.NodeVisitor):
-    def __init__(self, short: set[str], *, beside_places: bool = False) -> None:
+    def __init__(self, short: set[str]) -> None:
         self.found: set[str] = set()
         self._short = short
-        self._beside_places = beside_places
         self._words_count = False
 
     # ---- what is passed over
@@ -271,7 +261,7 @@ class _Finder(ast.NodeVisitor):
         for text in _texts(node) or ():
             tidy = _tidy(text)
             counts = self._words_count and re.search("[A-Za-z]{2}", _fixed(tidy)) is not None
-            if tidy and (counts or _reads_like_words(tidy, beside_places=self._beside_places)):
+            if tidy and (counts or _reads_like_words(tidy)):
                 self.found.add(tidy)
 
 
@@ -361,10 +351,10 @@ def _fixed(text: str) -> str:
     return " ".join(Template.of(text).fixed)
 
 
-def _reads_like_words(text: str, *, beside_places: bool) -> bool:
+def _reads_like_words(text: str) -> bool:
     if _MARKUP.search(text):
         return False
-    if beside_places and re.search(r"\} [A-Za-z]{1,20}\b(?!=)|\b[A-Za-z]{3,20}:? \{", text):
+    if re.search(r"\} [A-Za-z]{1,20}\b(?!=)|\b[A-Za-z]{3,20}:? \{", text):
         return True
     words = " ".join(Template.of(text).fixed)
     several = len(re.findall(r"(?<![\w$/-])[A-Za-z][a-z']+", words)) >= 2 and " " in text.strip()
