@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import textwrap
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,11 +32,21 @@ def all_jobs(context: Context, *, everywhere: bool = True) -> list[Job]:
     found: dict[str, Job] = {}
     for project in dict.fromkeys(path.resolve() for path in projects if path.is_absolute()):
         for folder in records.job_folders(project):
+            if not _is_mine(folder):
+                continue
             try:
                 found.setdefault(folder.name, Job(folder))
             except (EnvironmentProblem, ValueError, KeyError, TypeError):
                 continue  # half a record, or a stranger's file: not a job
     return sorted(found.values(), key=lambda job: job.started, reverse=True)
+
+
+def _is_mine(folder: Path) -> bool:
+    """Tell whether a job is the caller's: on a shared engine, `tao stop --all` must not end other people's."""
+    try:
+        return not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid()
+    except OSError:
+        return False
 
 
 def _container_labels(context: Context, **query: object) -> list[Mapping[str, str]]:
@@ -192,7 +203,7 @@ def _how_far(job: Job) -> tuple[str, str, str]:
     age = span(time.time() - job.started.timestamp())
     if job.state.finished:
         return "", "", age
-    now = job.snapshot()
+    now = job.glance()
     epoch = f"{now.epoch}/{now.epochs}" if now.epoch and now.epochs else ""
     return epoch, "" if now.eta_s is None else span(now.eta_s), age
 

@@ -18,6 +18,8 @@ may still run, and another watcher is started; only where that can't be done is 
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -38,6 +40,8 @@ __all__ = ["Artefact", "Job", "JobState", "Result", "Snapshot", "Update"]
 
 #: Bytes of the log that are parsed between two looks at the clock.
 BLOCK = 1 << 18
+#: Bytes at the end of a log that a glance reads; an epoch of a few hundred steps fits into them.
+GLANCE = 1 << 17
 #: Seconds between the record and the supervisor's first sign of life after which the job counts as lost.
 START_LIMIT_S = 60.0
 #: Seconds after the first look during which a job is looked at ten times as often.
@@ -148,6 +152,13 @@ class Job:
             for _ in self._reader.read_all():
                 pass
             return self._reader.snapshot(final=True)
+
+    def glance(self) -> Snapshot:
+        """Return the job as the end of its log tells it: enough for a list, and quick however long the log is."""
+        reader = _LogReader(self, back=GLANCE)
+        for _ in reader.read_all():
+            pass
+        return reader.snapshot(final=True)
 
     def updates(self, poll_s: float = 0.1) -> Iterator[Update]:
         """Yield what is new, from the log's first line on, until the job has ended.
@@ -294,13 +305,16 @@ class Job:
 
 
 class _LogReader:
-    """Reads a job's log and status file forward, once."""
+    """Reads a job's log and status file forward, once; with ``back``, only so many bytes before the log's end."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, back: int | None = None) -> None:
         self._job = job
         self._events = EventReader()
         self._progress = Progress(job._path_map().to_host)
         self._offset = 0
+        if back is not None:
+            with contextlib.suppress(OSError):
+                self._offset = max(0, job.log_path.stat().st_size - back)
         status = job._record.get("status_file")
         self._status = (
             records.StatusFile(Path(status), int(job._record.get("status_offset", 0))) if status else None
@@ -313,8 +327,10 @@ class _LogReader:
         except FileNotFoundError:
             return
         with log:
+            # As far as it is now: a log may grow faster than it is read.
+            end = log.seek(0, os.SEEK_END)
             log.seek(self._offset)
-            while block := log.read(BLOCK):
+            while self._offset < end and (block := log.read(min(BLOCK, end - self._offset))):
                 self._offset += len(block)
                 yield self._take(self._events.feed(block))
         if self._status is not None:
