@@ -20,9 +20,9 @@ CHINESE = Path(__file__).with_name("zh_CN.po")
 #: Texts kept with their translation; the same few hundred are shown again and again.
 REMEMBERED = 2048
 
-_ENTRY = re.compile(r'^msgid "(.+)"\nmsgstr "(.+)"$', re.MULTILINE)
 _PLACE = re.compile(r"\{(\w+)\}")
 _WORD = re.compile(r"[A-Za-z]+")
+_DIGIT = re.compile(r"\d")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 #: Ideographs, their punctuation, and full-width forms.
 _WIDE = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef“”‘’…—"
@@ -42,13 +42,21 @@ def read(path: Path = CHINESE) -> Catalogue:
 
 def entries(text: str) -> dict[str, str]:
     """Return the templates and their translations in the text of a ``.po`` file; untranslated ones are left out."""
-    return {unescaped(source): unescaped(target) for source, target in _ENTRY.findall(text)}
+    found = {}
+    for entry in text.split('\nmsgid "')[1:]:
+        source, _, rest = entry.partition('"\nmsgstr "')
+        target = rest.partition('"\n')[0]
+        if "\\" in entry:
+            source, target = unescaped(source), unescaped(target)
+        if source and target:
+            found[source] = target
+    return found
 
 
 def unescaped(text: str) -> str:
     """Return a text of the file as it is meant: without its backslashes."""
-    if "\\" not in text:
-        return text
+    if "\\\\" not in text:
+        return text.replace('\\"', '"').replace("\\n", "\n").replace("\\t", "\t")
     return _ESCAPED.sub(lambda match: {"n": "\n", "t": "\t"}.get(match[1], match[1]), text)
 
 
@@ -70,12 +78,17 @@ class Template(NamedTuple):
 
     fixed: tuple[str, ...]
     names: tuple[str, ...]
+    #: Whether it is so short (`{done} of {total}`) that anybody's sentence could have been made from it. Then its
+    #: places are those of numbers.
+    weak: bool
 
     @classmethod
     def of(cls, text: str) -> Template:
         """Take a template apart."""
         parts = _PLACE.split(_without_braces(text))
-        return cls(tuple(map(_with_braces, parts[::2])), tuple(parts[1::2]))
+        fixed = tuple(map(_with_braces, parts[::2]))
+        told = " ".join(fixed)
+        return cls(fixed, tuple(parts[1::2]), len(_WORD.findall(told)) < 2 and ":" not in told)
 
     def values(self, text: str) -> list[str] | None:
         """Return what stands in the places of a finished text; ``None`` if it wasn't made from this template."""
@@ -93,7 +106,8 @@ class Template(NamedTuple):
                 return None
             found.append(text[at:place])
             at = place + len(part)
-        return [*found, text[at:end]]
+        found.append(text[at:end])
+        return None if self.weak and not all(map(_DIGIT.search, found)) else found
 
     def filled(self, values: Mapping[str, str]) -> str:
         """Return the text with its places filled, without blanks between wide characters that met there."""
@@ -131,14 +145,18 @@ class Catalogue:
 
     def __init__(self, translations: Mapping[str, str]) -> None:
         self._whole: dict[str, str] = {}
-        # By a word that they contain, the longest: few templates share it.
+        # By the word that they begin with; else by a word that they contain, the longest: few templates share it.
+        self._by_start: dict[str, list[tuple[str, str]]] = {}
         self._by_word: dict[str, list[tuple[str, str]]] = {}
         for source, target in translations.items():
-            if "{" not in source:
+            place = source.find("{")
+            if place < 0:
                 self._whole[source] = target
-                continue
-            words = _WORD.findall(_PLACE.sub("0", source)) or [""]
-            self._by_word.setdefault(max(words, key=len), []).append((source, target))
+            elif (blank := source.find(" ", 0, place)) > 0:
+                self._by_start.setdefault(source[:blank], []).append((source, target))
+            else:
+                words = _WORD.findall(_PLACE.sub("0", source)) or [""]
+                self._by_word.setdefault(max(words, key=len), []).append((source, target))
         self._template = lru_cache(maxsize=None)(Template.of)
         self.translate: Callable[[str], str] = lru_cache(maxsize=REMEMBERED)(self._translate)
 
@@ -175,6 +193,7 @@ class Catalogue:
         return self._template(target).filled(told)
 
     def _candidates(self, text: str) -> Iterable[tuple[str, str]]:
+        yield from self._by_start.get(text.partition(" ")[0], ())
         for word in {*_WORD.findall(text), ""}:
             yield from self._by_word.get(word, ())
 
