@@ -24,6 +24,7 @@ from taomagic.launcher.events import (
     Saved,
     Step,
 )
+from taomagic.launcher.log_forms import without_noise
 
 #: Lines of the log that a snapshot carries.
 TAIL_LINES = 200
@@ -230,7 +231,7 @@ class Progress:
 
     def recent_text(self) -> str:
         """Return the last lines and the errors, to look for a known cause in."""
-        return "\n".join((*self._lines, *self._errors))
+        return "\n".join((*without_noise(self._lines), *self._errors))
 
     def snapshot(
         self,
@@ -269,12 +270,20 @@ class Progress:
             bar="" if state.finished else self._bar,
             errors=tuple(self._errors),
             warnings=tuple(self._warnings),
-            cause=cause or self._cause[0],
+            cause=cause or self._cause[0] or self._own_words(state),
             hints=tuple(dict.fromkeys((*hints, *self._hints) if cause else (*self._hints, *hints))),
             artefacts=tuple(self._artefacts.values()),
             history=tuple(dict(self._history[epoch]) for epoch in sorted(self._history)),
             notes=tuple(self._notes),
             log_path=log_path,
+        )
+
+    def _own_words(self, state: JobState) -> str:
+        """Return the cause of a failure that only the command's last line tells, perhaps beside an exit code of 0."""
+        return (
+            "the command says: Execution status: FAIL"
+            if state is JobState.FAILED and self.passed is False
+            else ""
         )
 
     def _take_step(self, step: Step) -> None:

@@ -19,6 +19,7 @@ from taomagic.launcher.events import (
     Line,
     LineReader,
     Metric,
+    Noise,
     Problem,
     Resumed,
     Saved,
@@ -26,6 +27,7 @@ from taomagic.launcher.events import (
     clean,
     duration,
 )
+from taomagic.launcher.log_forms import without_noise
 
 
 def events_of(text: str | bytes) -> list[Any]:
@@ -102,6 +104,120 @@ def test_line_means(text: str, expected: list[Any]) -> None:
     assert meanings(text) == expected
 
 
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "2026-11-21 09:00:00,123 [TAO Toolkit] [{}] nvidia_tao_tf1.cv.common.entrypoint 42: ",
+        "2026-11-21 09:00:00,123 [{}] iva.common.logging: ",
+        "2026-11-21 09:00:00,123 - [TAO Toolkit] - {} - ",
+        "[2026-11-21 09:00:00,123 - TAO Toolkit - root - {}] ",
+        "[2026-11-21 09:00:00,123 - TAO Toolkit - TAO Toolkit - {}] ",
+        "[2026-11-21 09:00:00,123][nvidia_tao_pytorch.core][{}] - ",
+        "{}:root:",
+    ],
+)
+def test_records_of_every_release_are_read(prefix: str) -> None:
+    assert meanings(prefix.format("INFO") + "Execution status: PASS") == [Finished(passed=True)]
+    # A level doesn't make the status a problem of its own.
+    assert meanings(prefix.format("ERROR") + "Execution status: FAIL") == [Finished(passed=False)]
+    assert meanings(prefix.format("ERROR") + "no images") == [Problem("error", "no images", "log")]
+    assert meanings(prefix.format("WARNING") + "few images") == [Problem("warning", "few images", "log")]
+    assert meanings(prefix.format("INFO") + "many images") == []
+    assert [line.level for line in events_of(prefix.format("CRITICAL") + "x")[:1]] == ["ERROR"]
+
+
+def test_a_record_of_tao_6_names_its_place_at_the_end() -> None:
+    prefix = "2026-04-30 15:40:41,906 - [TAO Toolkit] - "
+    assert meanings(prefix + "INFO - Execution status: PASS (entrypoint.py:376)") == [Finished(passed=True)]
+    assert meanings(prefix + "ERROR - no images (in /data) (train.py:12)") == [
+        Problem("error", "no images (in /data)")
+    ]
+
+
+def test_a_record_behind_an_unfinished_bar_is_read() -> None:
+    log = (
+        "Epoch 29: 100%|██████████| 1/1 [00:01<00:00,  0.99it/s, v_num=1, val_loss=0.086]"
+        "2026-04-30 15:40:41,162 - [TAO Toolkit] - INFO - Execution status: FAIL (entrypoint.py:355)\n"
+    )
+    assert meanings(log) == [Activity("Epoch 29", 1, 1, 0.0), Finished(passed=False)]
+
+
+def noise_in(text: str) -> list[str]:
+    found = events_of(text)
+    return [
+        line.text for line, event in pairwise(found) if isinstance(event, Noise) and isinstance(line, Line)
+    ]
+
+
+# As the entry points of TF1, TF2, PyTorch and deploy and nvidia_tao_core.telemetry print them.
+NOT_SENT = "Telemetry data couldn't be sent, but the command ran successfully."
+PYTORCH = "[2026-11-21 09:00:00,123 - TAO Toolkit - root - WARNING] "
+TAO_6 = "2026-11-21 09:00:00,123 - [TAO Toolkit] - WARNING - "
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{NOT_SENT}\n[WARNING]: <urlopen error [Errno -2] Name or service not known>\n",
+        f"{NOT_SENT}\n[Error]: HTTPSConnectionPool(host='api.tao.ngc.nvidia.com', port=443): Max retries exceeded\n",
+        f"{NOT_SENT}\n\n[Error]: 'str' object has no attribute 'decode'\n",
+        f"WARNING:root:{NOT_SENT}\nWARNING:root:[Error]: timed out\n",
+        f"{PYTORCH}{NOT_SENT}\n{PYTORCH}[Error]: timed out\n",
+        f"{TAO_6}{NOT_SENT} (entrypoint.py:355)\n" * 3
+        + f"{TAO_6}[Error]: timed out (entrypoint.py:356)\n" * 3,
+        f"[1,0]<stdout>:{NOT_SENT}\n[1,0]<stdout>:[WARNING]: <urlopen error timed out>\n",
+        f"{PYTORCH}Telemetry reporting script cannot import with [Error]: No module named 'x'\n",
+        "INFO:root:================> Start Reporting Telemetry <================\n"
+        "INFO:root:Sending {'version': '5.3.0', 'action': 'train'} to https://api.tao.ngc.nvidia.com.\n"
+        "ERROR:root:Failed with reponse: <Response [502]>\n"
+        "INFO:root:================> End Reporting Telemetry <================\n",
+        "Sending telemetry data.\n",
+        "Could not send telemetry: timeout\n",
+    ],
+)
+def test_telemetry_is_noise_and_no_problem(text: str) -> None:
+    found = events_of(text + "Execution status: FAIL\n")
+    lines = [event for event in found if isinstance(event, Line)]
+    assert noise_in(text) == [line for line in text.splitlines() if line]
+    assert [event for event in found if not isinstance(event, (Line, Noise))] == [Finished(passed=False)]
+    assert {line.level for line in lines} == {""}
+    assert [line.text for line in lines] == [
+        *text.splitlines(),
+        "Execution status: FAIL",
+    ]  # the log stays as it is
+    assert without_noise(line.text for line in lines if line.text) == ["Execution status: FAIL"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ModuleNotFoundError: No module named 'nvidia_tao_core.telemetry'\n",
+        "ERROR: the telemetry of the robot couldn't be read\n",
+        "2026-11-21 09:00:00,123 [TAO Toolkit] [ERROR] x.telemetry 1: no images\n",
+    ],
+)
+def test_a_failure_that_only_names_telemetry_is_a_failure(text: str) -> None:
+    assert noise_in(text) == []
+    assert [event.severity for event in meanings(text)] == ["error"]
+
+
+def test_what_comes_after_telemetry_counts_again() -> None:
+    log = f"{NOT_SENT}\n[Error]: timed out\n[ERROR]: disk full\n"
+    assert len(noise_in(log)) == 3  # such a line right behind belongs to it
+    log = f"{NOT_SENT}\nValueError: bad\n[Error]: x\n"
+    assert len(noise_in(log)) == 1
+    assert Problem("error", "ValueError: bad", "traceback") in meanings(log)
+
+
+def test_a_report_that_never_ends_hides_no_failure() -> None:
+    start = "INFO:root:================> Start Reporting Telemetry <================\n"
+    assert Problem("error", "ValueError: bad", "traceback") in meanings(
+        start + "Traceback (most recent call last):\n  File x\nValueError: bad\n"
+    )
+    assert Problem("error", "bad", "marked") in meanings(start + "line\n" * 20 + "ERROR: bad\n")
+    assert Finished(passed=False) in meanings(start + "Execution status: FAIL\n")
+
+
 def test_final_bar_after_carriage_return_replaces_transient_one() -> None:
     lines = [event for event in events_of("a\rbb\rccc\nd\r\n") if isinstance(event, Line)]
     assert [(line.text, line.transient) for line in lines] == [
@@ -146,6 +262,8 @@ PIECES = st.one_of(
             "Saved: /a.tlt\n",
             "é",
             "ü\r\n",
+            "Telemetry data couldn't be sent\n",
+            "[Error]: x\n",
         ]
     ),
 )
