@@ -168,7 +168,8 @@ def test_a_moved_project_still_lists_its_finished_jobs(
     job = start("count:2:0.01")
     job.wait(30)
     moved = project.rename(tmp_path_factory.mktemp("elsewhere") / "moved")
-    there = Context.current(cwd=moved, environ={"HOME": str(moved)}, need_mounts=False)
+    environ = {"HOME": str(moved), "DOCKER_HOST": os.environ["DOCKER_HOST"]}
+    there = Context.current(cwd=moved, environ=environ, need_mounts=False)
     assert [each.id for each in control.listed_jobs(there)] == [job.id]
 
 
