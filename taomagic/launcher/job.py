@@ -32,6 +32,7 @@ from taomagic.errors import EnvironmentProblem
 from taomagic.launcher import hints, processes, records
 from taomagic.launcher.command import Command
 from taomagic.launcher.events import Event, EventReader
+from taomagic.launcher.log_forms import without_noise
 from taomagic.launcher.progress import Artefact, JobState, Progress, Snapshot
 from taomagic.launcher.result import Result
 from taomagic.project.paths import PathMap, read_pairs
@@ -239,7 +240,7 @@ class Job:
             artefacts=list(now.artefacts),
             cause=now.cause,
             hints=now.hints,
-            tail=tuple(line for line in now.lines if line.strip())[-15:],
+            tail=tuple(line for line in without_noise(now.lines) if line.strip())[-15:],
         )
 
     def request_stop(self) -> None:
@@ -348,6 +349,10 @@ class _LogReader:
             self._progress.add(event, now)
         return taken
 
+    def _guesses(self, exit_code: int | None) -> tuple[str, ...]:
+        in_container = self._job.backend == "docker"
+        return hints.guess(exit_code, self._progress.recent_text(), container=in_container)
+
     def snapshot(self, *, final: bool = False) -> Snapshot:
         """Return the job as far as it has been read; only a ``final`` one may say that it has ended."""
         job = self._job
@@ -358,7 +363,7 @@ class _LogReader:
         cause = ""
         if state in {JobState.FAILED, JobState.LOST}:
             cause, hint = job.explain_end()
-            guesses = (hint,) if hint else hints.guess(exit_code, self._progress.recent_text())
+            guesses = (hint,) if hint else self._guesses(exit_code)
         return self._progress.snapshot(
             state=state,
             command=job.shown,

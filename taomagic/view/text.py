@@ -117,7 +117,14 @@ class TextView:
                 case events.Saved(path=path) if self._epoch is not None:
                     self._saved.append(path.rpartition("/")[2])
                     return []
-                case events.Step() | events.Activity() | events.Metric() | events.Saved() | events.Finished():
+                case (
+                    events.Step()
+                    | events.Activity()
+                    | events.Metric()
+                    | events.Saved()
+                    | events.Finished()
+                    | events.Noise()
+                ):
                     return []
                 case events.Problem(severity=severity, text=text):
                     sign = "✗" if severity == "error" else "!"

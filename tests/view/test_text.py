@@ -65,6 +65,20 @@ def test_messages_come_between_the_epochs_without_their_prefix(
     assert lines[1:5] == ["half way", "! little memory", "Epoch 1/2  loss 2.0000", "Epoch 2/2  loss 1.0000"]
 
 
+def test_telemetry_that_claims_success_beside_a_failure_is_left_out(
+    updates_of: Callable[..., list[Update]],
+) -> None:
+    log = (
+        "AssertionError: no images\n"
+        "Telemetry data couldn't be sent, but the command ran successfully.\n"
+        "[WARNING]: <urlopen error [Errno -2] Name or service not known>\nExecution status: FAIL\n"
+    )
+    out = written(updates_of(log, JobState.FAILED, exit_code=0))
+    assert "✗ AssertionError: no images" in out
+    assert "successfully" not in out
+    assert "urlopen" not in out
+
+
 def test_repeated_lines_are_counted_not_repeated(updates_of: Callable[..., list[Update]]) -> None:
     log = "".join(f"image {i:06d}.png has no label\n" for i in range(500)) + "all read\n"
     lines = written(updates_of(log + PASS, JobState.SUCCEEDED, exit_code=0, block=999)).splitlines()
