@@ -16,6 +16,7 @@ from taomagic.view.draw_svg import (
     line,
     picture,
     rule,
+    short,
     text,
     text_width,
     up_to,
@@ -79,7 +80,7 @@ def object_bars(counts: Mapping[str, int]) -> Drawing | None:
     named = [f"{row.name} {whole(count)}" for row, (_, count) in zip(rows, ordered, strict=True)]
     more = ", …" if len(named) > MAX_TOLD else ""
     told = f"Objects by class: {', '.join(named[:MAX_TOLD])}{more}; {whole(total)} in all"
-    ticks = [(value / end, whole(value)) for value in nice_ticks(0.0, end) if value == int(value)]
+    ticks = [(value / end, short(value)) for value in nice_ticks(0.0, end) if value == int(value)]
     shown = _ends(rows, "{count} classes between") if len(rows) > MAX_ROWS else rows
     return Drawing("Objects by class", _bars(shown, ticks, told), told)
 

@@ -47,6 +47,6 @@ def box_sizes(sizes: Mapping[str, Sequence[Point]], counts: Mapping[str, int]) -
         told.append(f"{clean(name)} {middle} pixels")
     total = sum(counts.get(name, len(sizes[name])) for name in classes)
     note = f"{whole(shown)} of {whole(total)} boxes" if total > shown else f"all {whole(total)} boxes"
-    parts.append(text(WIDTH - 2, plot.height - 8, fit(note, 190), anchor="end"))
+    parts.append(text(WIDTH - 2, plot.height - 8, fit(note, 205), anchor="end"))
     alt = f"Width and height of {note}; the median of " + ", ".join(told)
     return Drawing("Sizes of the boxes", picture(plot.height, alt, parts), alt)

@@ -23,7 +23,7 @@ from taomagic.view.format import clean, number
 Point = tuple[float, float]
 
 #: The most points drawn, of all curves together.
-MAX_POINTS = 360
+MAX_POINTS = 330
 #: The recall whose precision is told in words.
 _TOLD_RECALL = 0.5
 
@@ -59,7 +59,7 @@ def precision_recall(curves: Mapping[str, Sequence[Point]], by_class: Mapping[st
         told.append(f"{clean(name)} {max(reached):.2f}" if reached else f"{clean(name)} does not reach it")
     note = "" if count == len(drawn) else f"best and worst {limit // 2} of {count} classes"
     if note:
-        parts.append(text(WIDTH - 2, plot.height - 8, fit(note, 190), anchor="end"))
+        parts.append(text(WIDTH - 2, plot.height - 8, fit(note, 205), anchor="end"))
     alt = (
         (f"Of the {note}, the precision" if note else "Precision")
         + f" at recall {_TOLD_RECALL:g}: "

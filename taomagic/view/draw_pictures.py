@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from taomagic.view.draw_svg import WIDTH, evenly, fit, picture, text
+from taomagic.view.draw_svg import WIDTH, evenly, fit, picture, text, text_width
 from taomagic.view.draw_types import Box, Drawing, Thumbnail
 from taomagic.view.format import clean
 
@@ -100,9 +100,10 @@ def _size(thumbnail: Thumbnail, width: float) -> tuple[int, int]:
 
 def _thumbnail(thumbnail: Thumbnail, place: tuple[float, float, float, float], data: str) -> list[str]:
     left, top, width, height = place
-    parts = [
-        text(left, top + 6, fit(" · ".join(filter(None, (thumbnail.path.name, _told(thumbnail)))), width))
-    ]
+    # The name gives way, the numbers don't.
+    told = f" · {_told(thumbnail)}" if _told(thumbnail) else ""
+    caption = fit(thumbnail.path.name, width * 1.1 - text_width(told)) + told
+    parts = [f"<g font-size='10'>{text(left, top + 6, caption)}</g>"]
     top += _CAPTION
     frame = f"x='{left:g}' y='{top:g}' width='{width:g}' height='{height:.1f}'"
     if data:

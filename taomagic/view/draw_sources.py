@@ -35,7 +35,7 @@ IMAGES = {".jpg", ".jpeg", ".png"}
 #: Seconds by which the clock of a file server may differ from ours.
 CLOCK_SKEW_S = 120.0
 
-_COUNT = re.compile(r"^(?P<name>b'(?:[^'\\]|\\.)*'|b\"(?:[^\"\\]|\\.)*\"): (?P<count>\d{1,12})$")
+_COUNT = re.compile(r"(?:^|[\s:>])(?P<name>b'(?:[^'\\]|\\.)*'|b\"(?:[^\"\\]|\\.)*\"): (?P<count>\d{1,12})$")
 _TOTALS = "Cumulative object statistics"
 
 
@@ -127,7 +127,7 @@ def object_counts(log: Path) -> dict[str, int]:
     _, found, table = text.rpartition(_TOTALS)
     counts: dict[str, int] = {}
     for line in table.splitlines() if found else ():
-        match = _COUNT.match(events.clean(line).strip())
+        match = _COUNT.search(events.clean(line))
         if match is not None:
             name = ast.literal_eval(match["name"]).decode("utf-8", "replace")
             counts[name] = int(match["count"])

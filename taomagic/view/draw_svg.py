@@ -163,6 +163,14 @@ def up_to(value: float) -> float:
     return next(m * power for m in (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10) if m * power >= value * (1 - 1e-9))
 
 
+def short(value: float) -> str:
+    """Return a round count in few characters: ``800``, ``20k``, ``1.5M``."""
+    for size, sign in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if value >= size:
+            return f"{value / min(size, 1e3 if sign == 'k' else size):g}{sign}"
+    return whole(value)
+
+
 def whole(value: float) -> str:
     """Return a count with its thousands set apart."""
     return f"{value:,.0f}"

@@ -179,8 +179,10 @@ def test_a_conversion_by_a_container_of_nvidias_has_its_classes(job: Make) -> No
 
 def test_counts_come_from_the_last_table_alone(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
-    log.write_text("b'car': 10\nCumulative object statistics\nb'car': 30\nb'Car': b'car'\nb'open: 3\n")
-    assert object_counts(log) == {"car": 30}
+    log.write_text(
+        "b'car': 10\nCumulative object statistics\nb'car': 30\nb'Car': b'car'\nb'open: 3\n[1,0]<stdout>:b'bus': 4\n"
+    )
+    assert object_counts(log) == {"car": 30, "bus": 4}
     log.write_text("b'car': 10\n")
     assert object_counts(log) == {}
     assert object_counts(tmp_path / "none") == {}
