@@ -5,8 +5,10 @@ The key is never part of them: they say ``$KEY``, as NVIDIA's notebooks do.
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 from taomagic.launcher.job import Job
@@ -20,10 +22,13 @@ _SPEC = ("-e", "--experiment_spec", "--experiment_spec_file")
 _MODEL = ("-m", "--model", "--model_path")
 _RESULTS = ("-r", "--results_dir")
 
+#: Path variables of TAO notebooks that name folders in the container.
+VARIABLES = ("SPECS_DIR", "USER_EXPERIMENT_DIR", "DATA_DOWNLOAD_DIR")
+
 Step = tuple[str, str]
 
 
-def after(job: Job, snapshot: Snapshot) -> list[Step]:
+def after(job: Job, snapshot: Snapshot, environ: Mapping[str, str] = os.environ) -> list[Step]:
     """Return ``(what it does, command)`` for what makes sense now; nothing where nothing is known.
 
     Parameters
@@ -32,7 +37,22 @@ def after(job: Job, snapshot: Snapshot) -> list[Step]:
         The job that ended.
     snapshot
         Its final state.
+    environ
+        Where the path variables are: paths are written with them, as people do.
     """
+    return [(title, _shortened(command, environ)) for title, command in _steps(job, snapshot)]
+
+
+def _shortened(command: str, environ: Mapping[str, str]) -> str:
+    """Return a command with ``$NAME`` for the folders that have one, the most special ones first."""
+    folders = {name: environ.get(name, "").rstrip("/") for name in VARIABLES}
+    for name, folder in sorted(folders.items(), key=lambda item: -len(item[1])):
+        if folder.count("/") > 1:
+            command = re.sub(rf"(?<![\w/]){re.escape(folder)}(?=/)", f"${name}", command)
+    return command
+
+
+def _steps(job: Job, snapshot: Snapshot) -> list[Step]:
     command, state = job.command, snapshot.state
     if command.group != "model" or command.task not in _TASKS:
         return []

@@ -156,7 +156,8 @@ function makeLog(t, ask) {
   const passes = (line) => (!on.errors || line.mark === "e") && (!text || line.text.toLowerCase().includes(text));
 
   function lineNode(line) {
-    const sign = { e: "✗ ", w: "! " }[line.mark] ?? "";
+    const said = /^(ERROR|WARNING)/.test(line.text); // nothing by colour alone
+    const sign = said ? "" : { e: "✗ ", w: "! " }[line.mark] ?? "";
     const node = h("div", { class: `tao-line${line.mark === "e" ? " tao-e" : line.mark === "w" ? " tao-w" : ""}` });
     if (!text) {
       node.append(sign + line.text);
@@ -218,21 +219,34 @@ function makeLog(t, ask) {
 
   /** Take in lines from number `first` on; those that are here already are passed over. */
   function push({ first, lines: texts, marks }) {
-    const known = Math.max(next - first, 0);
-    if (known >= texts.length && texts.length) return;
-    const some = texts.slice(known).map((each, i) => ({ text: each, mark: marks[known + i] }));
-    if (!some.length) return;
-    if (first > next) some.unshift({ gap: first - next, text: "", mark: "." });
-    next = first + texts.length;
-    lines.push(...some);
-    if (lines.length > CAP + 1000) lines = lines.slice(-CAP);
-    append(some);
+    const end = first + texts.length;
+    const made = texts.map((each, i) => ({ n: first + i, text: each, mark: marks[i] }));
+    const oldest = lines.find((line) => !line.gap)?.n ?? next;
+    if (first < oldest && lines.length) {
+      // Older lines than any here: a page that was opened late is given the whole log.
+      lines = joined(made, lines.filter((line) => !line.gap && line.n >= end), end);
+      next = Math.max(next, end);
+      rebuild();
+    } else if (end > next) {
+      const some = joined([], made.filter((line) => line.n >= next), next);
+      next = end;
+      lines.push(...some);
+      if (lines.length > CAP + 1000) lines = lines.slice(-CAP);
+      append(some);
+    }
+  }
+
+  /** Put newer lines behind older ones, with a row that tells how many are missing between `end` and the newer ones. */
+  function joined(older, newer, end) {
+    const missing = (newer[0]?.n ?? end) - end;
+    return missing > 0 ? [...older, { gap: missing, n: end, text: "", mark: "." }, ...newer] : [...older, ...newer];
   }
 
   set("wrap", true);
   return {
     node: h("section", { class: "tao-part", "aria-label": t("log") }, tools, where, box),
     push,
+    stick,
     bar: (line) => { if (bar.textContent !== line) { bar.textContent = line; stick(); } },
     next: () => next,
   };
@@ -264,7 +278,7 @@ function makeChart(key, t) {
   let cursor = null; // index into `xs` of the values that are read out
   let xs = [];
   let width = 0;
-  const place = { left: 48, right: 14, top: 12, bottom: 22, height: 168 };
+  const place = { left: 48, right: 14, top: 14, bottom: 22, height: 160 };
 
   const title = h("div", { class: "tao-title" });
   const legend = h("div", { class: "tao-legend", role: "group", "aria-label": t("series") });
@@ -339,7 +353,8 @@ function makeChart(key, t) {
     for (const value of niceTicks(at.x0, at.x1, Math.max(2, Math.min(8, width / 60))).filter(Number.isInteger)) {
       picture.append(s("text", { x: at.x(value).toFixed(1), y: place.height - 6, "text-anchor": "middle" }, String(value)));
     }
-    picture.append(s("path", { d: `M${place.left} ${base}H${width - place.right}`, class: "tao-axis" }));
+    picture.append(s("path", { d: `M${place.left} ${base}H${width - place.right}`, class: "tao-axis" }),
+      s("text", { x: place.left - 7, y: place.height - 6, "text-anchor": "end" }, t("epoch")));
     const labels = [];
     for (const [each, i] of shown()) {
       const [colour, dash] = stroke(i);
@@ -419,7 +434,7 @@ function makeChart(key, t) {
 function table(header, rows, numeric = []) {
   const cell = (tag) => (value, i) => h(tag, { class: numeric.includes(i) ? "tao-num" : null, scope: tag === "th" ? "col" : null }, value);
   return h("div", { class: "tao-scroll" }, h("table", { class: "tao-table" },
-    h("thead", {}, h("tr", {}, header.map(cell("th")))),
+    header.some(Boolean) ? h("thead", {}, h("tr", {}, header.map(cell("th")))) : null,
     h("tbody", {}, rows.map((row) => h("tr", {}, row.map(cell("td")))))));
 }
 
@@ -457,7 +472,7 @@ function makeResult(result, t, ask) {
       h("li", {}, h("div", {}, title), h("div", { class: "tao-command" }, h("code", {}, command), copyButton(command, t, t("copy_command"))))))));
   }
   const tables = [];
-  if (result.metrics.length) tables.push(part(t("metrics"), table(["", ""], result.metrics, [1])));
+  if (result.metrics.length) tables.push(part(t("metrics"), table(["", t("last"), t("best"), t("epoch")], result.metrics, [1, 2, 3])));
   if (result.classes.length) tables.push(part(t("by_class"), table([t("class"), t("average_precision")], result.classes, [1])));
   if (tables.length) parts.push(h("div", { class: "tao-row" }, tables));
   if (result.drawings?.length) parts.push(h("div", { class: "tao-charts" }, result.drawings.map(drawing)));
@@ -482,7 +497,6 @@ function render({ model, el }) {
   const head = model.get("head");
   const waiting = {}; // questions to the kernel that are not answered yet: kind -> resolve
   let heard = false; // whether the kernel answers while it runs the cell
-  let asked = 0; // how often the stop button was pressed
   let finished = false;
   let elapsed = 0;
   let since = performance.now();
@@ -524,21 +538,20 @@ function render({ model, el }) {
   const refusal = h("div", { class: "tao-note tao-loud", role: "status", hidden: true });
 
   async function pressStop() {
-    asked += 1;
-    const wanted = asked;
+    refusal.hidden = true;
     stop.lastChild.textContent = t("stopping");
-    const reply = await (heard ? question("stop", { times: wanted }) : quick(question("stop", { times: wanted })));
-    if (!reply && !finished) {
-      // The cell blocks the kernel. An interrupt reaches it all the same, and does what the button would have done.
-      if (!model.get("foreground")) refuse("cannot_stop");
-      else if (!(await interruptKernel(model.get("kernel")))) refuse("use_interrupt");
+    const reply = question("stop");
+    if (!heard && model.get("foreground")) {
+      // The cell blocks the kernel. An interrupt reaches it all the same, and does what the button would have done;
+      // the kernel counts the two as one wish.
+      if (!(await interruptKernel(model.get("kernel"))) && !(await reply)) refuse("use_interrupt");
+    } else if (!(await reply) && !finished) {
+      refuse("cannot_stop");
     }
-    stop.lastChild.textContent = t("kill");
-    stop.title = t("kill_title");
+    stop.lastChild.textContent = t(refusal.hidden ? "kill" : "stop");
+    stop.title = t(refusal.hidden ? "kill_title" : "stop_title");
   }
-  const quick = (promise) => Promise.race([promise, new Promise((done) => setTimeout(() => done(null), 120))]);
   function refuse(name) {
-    asked = 0;
     refusal.hidden = false;
     refusal.textContent = t(name, { job: head.job });
   }
@@ -561,7 +574,7 @@ function render({ model, el }) {
   const progress = h("div", { class: "tao-progress" }, track, words);
   const notes = h("div", { class: "tao-notes" });
   const problem = h("div", { class: "tao-problem", role: "alert", hidden: true });
-  const tiles = h("dl", { class: "tao-tiles", "aria-label": t("numbers") });
+  const tiles = h("div", { class: "tao-tiles", role: "list", "aria-label": t("numbers") });
   const charts = h("div", { class: "tao-charts" });
   const result = h("div", { class: "tao-result" });
   const spoken = h("div", { class: "tao-hidden", role: "status", "aria-live": "polite" });
@@ -634,7 +647,8 @@ function render({ model, el }) {
     const names = all.map(([name]) => name).join("\n");
     if (tiles.dataset.key !== names) {
       tiles.dataset.key = names;
-      tiles.replaceChildren(...all.map(([name]) => h("div", { class: "tao-tile" }, h("dt", {}, name), h("dd", { class: "tao-number" }), h("dd", { class: "tao-sub" }))));
+      tiles.replaceChildren(...all.map(([name]) => h("div", { class: "tao-tile", role: "listitem" },
+        h("div", { class: "tao-name" }, name), h("div", { class: "tao-number" }), h("div", { class: "tao-sub" }))));
     }
     all.forEach(([, value, note], i) => {
       put(tiles.children[i].children[1], value);
@@ -646,7 +660,8 @@ function render({ model, el }) {
     for (const chart of all) {
       if (!drawn[chart.key]) {
         drawn[chart.key] = makeChart(chart.key, t);
-        charts.append(drawn[chart.key].node);
+        // In the order of the kernel, whichever has its first points first.
+        charts.replaceChildren(...all.map(({ key }) => drawn[key]?.node).filter(Boolean));
       }
       drawn[chart.key].show(chart);
     }
@@ -713,9 +728,12 @@ function render({ model, el }) {
       const card = [...document.querySelectorAll(selector)].find((each) => !each.classList.contains("tao-panel") && !each.dataset.taken);
       if (card) {
         card.dataset.taken = "yes";
-        card.style.display = "none";
+        // Beside the output, not in it: there the page styles what it takes for text.
+        const output = card.closest(".jp-RenderedHTML") ?? card;
+        output.style.display = "none";
         root.classList.add("tao-settled");
-        card.after(root);
+        output.after(root);
+        log.stick();
         listen();
       }
       if (card || performance.now() - began > 5000) {

@@ -231,6 +231,15 @@ def _rounded(value: float) -> float:
     return float(f"{value:.6g}") if math.isfinite(value) else 0.0
 
 
+def _metric(name: str, snapshot: Snapshot) -> list[str]:
+    """Return a number's name, its last value, and the best one with its epoch, where it has a course."""
+    points = snapshot.series.get(name, [])
+    last, _ = summary.latest_and_best(name, snapshot)
+    best = best_point(name, points) if len(points) > 1 and short_name(name) != "lr" else None
+    found = [number(best.y, name), str(best.epoch)] if best else ["", ""]
+    return [clean(short_name(name), width=60), last, *found]
+
+
 def result(snapshot: Snapshot) -> dict[str, Any]:
     """Return what a finished job leaves: the precision of each class, and the files with both their paths."""
     files = [
@@ -242,11 +251,7 @@ def result(snapshot: Snapshot) -> dict[str, Any]:
         }
         for artefact, count in summary.grouped(snapshot.artefacts)[-ROWS:]
     ]
-    metrics = [
-        [clean(short_name(name), width=60), number(value, name)]
-        for name, value in snapshot.metrics.items()
-        if not name.startswith("AP_")
-    ]
+    metrics = [_metric(name, snapshot) for name in summary.watched_names(snapshot)]
     classes = [
         [clean(name, width=60), number(value, "AP_")]
         for name, value in list(snapshot.per_class_ap.items())[:ROWS]

@@ -27,6 +27,7 @@ TEXTS = {
     "epoch": "epoch",
     "at_epoch": "epoch {x}",
     "best": "best",
+    "last": "last",
     "series": "Curves to show",
     "chart_keys": "Left and right arrow keys read the values.",
     "log": "Log",

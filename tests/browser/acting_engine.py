@@ -41,7 +41,11 @@ def train(epochs: int, seconds: float) -> None:
             x = epoch - 1 + step / STEPS
             loss = 1.4 + 7 * math.exp(-x / 2.2) + chance.uniform(-0.08, 0.08)
             rate = 4e-4 * min(1.0, x / 1.5) * (0.5 + 0.5 * math.cos(math.pi * x / epochs))
-            left = f"ETA: {(STEPS - step) * seconds / STEPS:.0f}s" if step < STEPS else f"{seconds:.0f}s 99ms/step"
+            left = (
+                f"ETA: {(STEPS - step) * seconds / STEPS:.0f}s"
+                if step < STEPS
+                else f"{seconds:.0f}s 99ms/step"
+            )
             bar = "=" * (step * 20 // STEPS) + ">" + "." * (20 - step * 20 // STEPS)
             end = "\n" if step == STEPS else "\r"
             say(f"{step}/{STEPS} [{bar}] - {left} - loss: {loss:.4f} - lr: {rate:.3e}", end)

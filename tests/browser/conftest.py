@@ -8,11 +8,11 @@ import pytest
 
 pytest.importorskip("playwright.sync_api", reason="Playwright isn't installed")
 
-from playwright.sync_api import Browser, Page, sync_playwright  # noqa: E402
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
-import taomagic  # noqa: E402
+import taomagic
 
-from .jupyter import CHROMIUM, CHROMIUM_ARGS, Notebook, Server, serve, write_notebook  # noqa: E402
+from .jupyter import CHROMIUM, CHROMIUM_ARGS, Notebook, Server, serve, write_notebook
 
 ENGINE = Path(__file__).with_name("acting_engine.py")
 FIRST_CELL = f"""\
@@ -23,6 +23,8 @@ from taomagic.launcher.runners.process import ProcessRunner
 %load_ext taomagic
 %tao_env ssd --key secret-key
 get_ipython().magics_manager.registry["TaoMagics"].runner = ProcessRunner([sys.executable, "-u", {str(ENGINE)!r}])
+from IPython.display import clear_output
+clear_output()
 print("READY")
 """
 TRAIN = "ssd train -e $SPECS_DIR/ssd_train_resnet18_kitti.txt -r $USER_EXPERIMENT_DIR/experiment_dir_unpruned -k $KEY"
@@ -56,8 +58,8 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def _server(app: str, factory: pytest.TempPathFactory, environ: dict[str, str]) -> Iterator[Server]:
     root = factory.mktemp(app)
-    (root / "ssd" / "specs").mkdir(parents=True)
-    (root / "ssd" / "specs" / "ssd_train_resnet18_kitti.txt").write_text(SPEC)
+    (root / "specs").mkdir(parents=True)
+    (root / "specs" / "ssd_train_resnet18_kitti.txt").write_text(SPEC)
     with serve(app, root, environ) as server:
         yield server
 
@@ -74,22 +76,24 @@ def notebook7(tmp_path_factory: pytest.TempPathFactory, environ: dict[str, str])
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    page = browser.new_page(viewport={"width": 1280, "height": 1000})
-    page.errors = []  # type: ignore[attr-defined]
-    page.on("pageerror", lambda error: page.errors.append(str(error)))  # type: ignore[attr-defined]
+    """A page; an error of the panel's script, which pages load from a blob, fails the test."""
+    errors: list[str] = []
+    page = browser.new_page(viewport={"width": 1280, "height": 1300})
+    page.on("pageerror", lambda error: errors.append(error.stack or str(error)))
     yield page
     page.close()
+    assert not [error for error in errors if "blob:" in error]
 
 
 @pytest.fixture
-def shots(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Page, str], None]:
+def shots(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Page | Locator, str], None]:
     """Takes a picture of the page, into ``TAOMAGIC_SCREENSHOTS`` if that is set."""
     wanted = os.environ.get("TAOMAGIC_SCREENSHOTS")
     folder = Path(wanted) if wanted else tmp_path_factory.getbasetemp() / "shots"
     folder.mkdir(parents=True, exist_ok=True)
 
-    def shoot(page: Page, name: str) -> None:
-        page.screenshot(path=folder / f"{name}.png")
+    def shoot(what: Page | Locator, name: str) -> None:
+        what.screenshot(path=folder / f"{name}.png")
 
     return shoot
 

@@ -42,7 +42,14 @@ def free_port() -> int:
 
 def write_notebook(path: Path, *sources: str) -> None:
     cells = [
-        {"cell_type": "code", "id": f"c{i}", "execution_count": None, "metadata": {}, "outputs": [], "source": each}
+        {
+            "cell_type": "code",
+            "id": f"c{i}",
+            "execution_count": None,
+            "metadata": {},
+            "outputs": [],
+            "source": each,
+        }
         for i, each in enumerate(sources)
     ]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -90,7 +97,9 @@ def serve(app: str, root: Path, environ: dict[str, str] | None = None) -> Iterat
     """A server that lives as long as the block, with settings of its own."""
     port = free_port()
     server = Server(app, root, f"http://127.0.0.1:{port}{BASE}")
-    server.set("@jupyterlab/apputils-extension/notification", {"fetchNews": "false", "checkForUpdates": False})
+    server.set(
+        "@jupyterlab/apputils-extension/notification", {"fetchNews": "false", "checkForUpdates": False}
+    )
     server.set("@jupyterlab/apputils-extension/themes", {"theme": "JupyterLab Light"})
     isolated = {name: str(root / ".e2e" / name.lower()) for name in FOLDERS}
     module = {"lab": "jupyterlab", "notebook": "notebook"}[app]
@@ -102,7 +111,11 @@ def serve(app: str, root: Path, environ: dict[str, str] | None = None) -> Iterat
     log = root / f"{app}.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            command, cwd=root, env={**os.environ, **(environ or {}), **isolated}, stdout=out, stderr=subprocess.STDOUT
+            command,
+            cwd=root,
+            env={**os.environ, **(environ or {}), **isolated},
+            stdout=out,
+            stderr=subprocess.STDOUT,
         )
         try:
             deadline = time.monotonic() + 60
