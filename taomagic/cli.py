@@ -13,6 +13,8 @@ import taomagic.deferred  # before anything that imports dataclasses
 from taomagic.errors import StageInterrupted, TaoError, UsageProblem
 from taomagic.launcher import catalog, command
 from taomagic.launcher.command import Command
+from taomagic.view import texts
+from taomagic.view.texts import tr
 
 if TYPE_CHECKING:
     from taomagic.launcher.launch import PullView
@@ -45,6 +47,7 @@ def tao_deploy(argv: Sequence[str] | None = None) -> int:
 
 def _main(prog: str, argv: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
+    texts.install(terminal=True)
     try:
         return _run(prog, words)
     except StageInterrupted as problem:
@@ -68,7 +71,7 @@ def _run(prog: str, words: list[str]) -> int:
         print(f"taomagic {taomagic.__version__}, TAO Toolkit {catalog.release().name}")
         return 0
     if not words:
-        print(_overview(prog))
+        print(tr(_overview(prog)))
         return 0
     options, words = own_options(words)
     with release_chosen(options.get("release", "")):
@@ -157,12 +160,14 @@ def _run_task(wanted: Command, options: Mapping[str, str]) -> int:
         return open_shell(wanted, Context.current(), _pull_view())
     job, warnings = launch(wanted, backend=options.get("backend"), pull_view=_pull_view)
     for warning in warnings:
-        print(f"Warning: {warning}", file=sys.stderr)
+        print(tr(f"Warning: {warning}"), file=sys.stderr)
     if job.why and not wanted.runs_program:
-        print(f"Runs in: {job.where} ({job.why}).", file=sys.stderr)
+        print(tr(f"Runs in: {job.where} ({job.why})."), file=sys.stderr)
     if options.get("background"):
         print(
-            f"Job {job.id} runs in the background. Follow it: tao attach {job.id}   End it: tao stop {job.id}"
+            tr(
+                f"Job {job.id} runs in the background. Follow it: tao attach {job.id}   End it: tao stop {job.id}"
+            )
         )
         return 0
     from taomagic.view import text  # while the command starts
@@ -170,7 +175,7 @@ def _run_task(wanted: Command, options: Mapping[str, str]) -> int:
     result = text.follow(job, stream=sys.stdout, raw="raw" in options, bare=wanted.runs_program)
     # The view has told the cause. Where its output goes to a file, stderr tells it once more.
     if not result.ok and (wanted.runs_program or not sys.stdout.isatty()):
-        print("\n".join([f"tao {result.label}: {result.reason}", *result.hints[:1]]), file=sys.stderr)
+        print(tr("\n".join([f"tao {result.label}: {result.reason}", *result.hints[:1]])), file=sys.stderr)
     return exit_code(result.exit_code, ok=result.ok)
 
 
@@ -234,7 +239,9 @@ def _wrapped(line: str) -> list[str]:
 def _help(wanted: Command) -> int:
     if wanted.args:
         usage, text = _CONTROL_HELP[wanted.args[0]]
-        print(f"usage: tao {usage}\n\n{text[0].upper()}{text[1:]}.")
+        told = tr(text)
+        told = f"{told[0].upper()}{told[1:]}." if told == text else f"{told}。"
+        print(tr(f"usage: tao {usage}") + f"\n\n{told}")
     elif wanted.task in catalog.engine_tasks() and wanted.group == "model":
         from taomagic.spec.arguments import help_text
 
@@ -242,17 +249,17 @@ def _help(wanted: Command) -> int:
     elif wanted.task:
         words = catalog.subtasks(wanted.group, wanted.task)
         image = catalog.release().require_image(wanted.group, wanted.task)
-        print(f"{wanted.task} runs in NVIDIA's container {image.name}, not here.")
+        print(tr(f"{wanted.task} runs in NVIDIA's container {image.name}, not here."))
         if words:
-            print(f"Sub-tasks: {', '.join(words)}")
+            print(tr(f"Sub-tasks: {', '.join(words)}"))
     elif wanted.group:
         chosen = catalog.release()
         grouped = chosen.grouped or wanted.group == "deploy"
         names = ", ".join(_tasks(chosen, wanted.group if grouped else "")) or "none"
         told = f"Tasks of the group {wanted.group}" if grouped else "It has no groups; its tasks"
-        print(f"TAO {chosen.name}. {told}: {names}")
+        print(tr(f"TAO {chosen.name}. {told}: {names}"))
     else:
-        print(_overview("tao"))
+        print(tr(_overview("tao")))
     return 0
 
 
@@ -278,7 +285,7 @@ def _info(wanted: Command) -> int:
             )
     print(info.info(chosen, verbose=verbose, deploy=wanted.group == "deploy"))
     for line in info.remarks(chosen, verbose=verbose):
-        print(line, file=sys.stderr)
+        print(tr(line), file=sys.stderr)
     return 0
 
 
@@ -296,13 +303,13 @@ def _stop(wanted: Command) -> int:
 
     if not wanted.args:
         # NVIDIA's launcher answers so, too, and calls it a success.
-        print("Nothing to stop was named: tao stop ID…, or tao stop --all. `tao list` shows the ids.")
+        print(tr("Nothing to stop was named: tao stop ID…, or tao stop --all. `tao list` shows the ids."))
         return 0
     stopped = control.stop_jobs(wanted.args, Context.current(need_mounts=False))
     for job in stopped:
-        print(f"{job.id}  {job.state}  {job.shown}")
+        print(f"{job.id}  {tr(job.state)}  {job.shown}")
     if not stopped:
-        print("No such job was running.")
+        print(tr("No such job was running."))
     return 0
 
 
@@ -332,7 +339,7 @@ def _logs(wanted: Command) -> int:
 def _samples(wanted: Command) -> int:
     from taomagic.launcher import samples_command
 
-    return samples_command.run(wanted.args)
+    return samples_command.run(wanted.args, say=lambda text: print(tr(text)))
 
 
 _CONTROL: Mapping[str, Callable[[Command], int]] = {

@@ -51,7 +51,7 @@ class TaoError(Exception):
         """Return place, message and hint on one to three lines."""
         message = translate(self.message)
         head = f"{translate(self.where)}: {message}" if self.where else message
-        return f"{head}\n{translate('Hint:')} {translate(self.hint)}" if self.hint else head
+        return f"{head}\n{translate(f'Hint: {self.hint}')}" if self.hint else head
 
     def _render_traceback_(self) -> list[str]:
         """Return what IPython prints in place of a traceback."""

@@ -8,7 +8,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from taomagic import errors
 from taomagic.errors import UsageProblem
+from taomagic.spec.help_format import HelpFormat
 
 
 class _Parser(argparse.ArgumentParser):
@@ -24,11 +26,17 @@ def _size(text: str) -> tuple[int, int]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="tao samples", description="Sample data, specs and notebooks to learn with.")
+    parser = _Parser(
+        prog="tao samples",
+        description="Sample data, specs and notebooks to learn with.",
+        formatter_class=HelpFormat,
+    )
     parts = parser.add_subparsers(
         dest="what", required=True, metavar="create|specs|notebook", parser_class=_Parser
     )
-    create = parts.add_parser("create", help="draw street scenes in KITTI's layout, with exact labels")
+    create = parts.add_parser(
+        "create", help="draw street scenes in KITTI's layout, with exact labels", formatter_class=HelpFormat
+    )
     create.add_argument("directory", metavar="DIR")
     create.add_argument("--count", "--training", dest="training", type=int, default=400, metavar="N")
     create.add_argument("--val", type=int, default=150, metavar="N")
@@ -37,11 +45,11 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--seed", type=int, default=0, metavar="S")
     create.add_argument("--format", dest="image_format", choices=("jpg", "png"), default="jpg")
     create.add_argument("--force", action="store_true", help="replace other images in the way")
-    specs = parts.add_parser("specs", help="copy the spec files of a network")
+    specs = parts.add_parser("specs", help="copy the spec files of a network", formatter_class=HelpFormat)
     specs.add_argument("net", metavar="NET")
     specs.add_argument("directory", metavar="DIR")
     specs.add_argument("--scale", choices=("sample", "kitti"), default="sample")
-    notebook = parts.add_parser("notebook", help="copy the notebook of a network")
+    notebook = parts.add_parser("notebook", help="copy the notebook of a network", formatter_class=HelpFormat)
     notebook.add_argument("net", metavar="NET")
     notebook.add_argument("directory", metavar="DIR")
     return parser
@@ -71,7 +79,7 @@ def run(args: Sequence[str], say: Callable[[str], None] = print) -> int:
     """
     parser = _parser()
     if not args:
-        say(parser.format_help().rstrip())
+        print(parser.format_help().rstrip())
         return 0
     try:
         wanted = parser.parse_args(list(args))
@@ -93,7 +101,8 @@ def run(args: Sequence[str], say: Callable[[str], None] = print) -> int:
         )
         counts = ", ".join(f"{count} {split}" for split, count in made.images.items())
         say(f"{'Drew' if made.created else 'Already there:'} {counts} images in {made.directory}")
-        say("Objects: " + ", ".join(f"{count} {name}" for name, count in made.objects.items()))
+        objects = ", ".join(f"{count} {name}" for name, count in made.objects.items())
+        say(f"Objects: {objects}")
     elif wanted.what == "specs":
         say(samples.copy_specs(wanted.net, wanted.directory, wanted.scale).summary())
     else:
@@ -103,4 +112,5 @@ def run(args: Sequence[str], say: Callable[[str], None] = print) -> int:
 
 def _show_progress(done: int, total: int) -> None:
     end = "\n" if done >= total else ""
-    print(f"\rDrawing {done}/{total}", end=end, file=sys.stderr, flush=True)
+    said = errors.translate(f"Drawing {done}/{total}")
+    print(f"\r{said}", end=end, file=sys.stderr, flush=True)

@@ -16,9 +16,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
+from taomagic import errors
 from taomagic.errors import UsageProblem
 from taomagic.spec import arguments_ssd
 from taomagic.spec.flag_types import not_negative, number, positive
+from taomagic.spec.help_format import HelpFormat
 
 __all__ = [
     "SUBTASKS",
@@ -148,8 +150,8 @@ def parser(task: str, subtask: str, *, prog: str | None = None) -> argparse.Argu
     result = _Parser(
         prog=prog,
         description=described.text,
-        epilog=f"Example:\n  {prog} {described.example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"{errors.translate('Example:')}\n  {prog} {described.example}",
+        formatter_class=HelpFormat,
     )
     described.add_flags(result)
     _add_common(result)
@@ -162,19 +164,16 @@ def help_text(task: str, subtask: str | None = None, *, prog: str | None = None)
         return parser(task, subtask, prog=prog).format_help()
     canonical_subtask(task, SUBTASKS.get(task, ("",))[0])
     width = max(map(len, SUBTASKS[task])) + 2
-    lines = [f"  {name:<{width}}{_NETWORKS[task][name].text.partition('.')[0]}." for name in SUBTASKS[task]]
+    lines = [f"  {name:<{width}}{_first_sentence(_NETWORKS[task][name].text)}" for name in SUBTASKS[task]]
     head = prog or f"tao {task}"
-    return "\n".join(
-        [
-            f"usage: {head} SUBTASK ...",
-            "",
-            "Sub-tasks:",
-            *lines,
-            "",
-            f"`{head} SUBTASK --help` tells more.",
-            "",
-        ]
+    usage, title, more = map(
+        errors.translate, (f"usage: {head} SUBTASK ...", "Sub-tasks:", f"`{head} SUBTASK --help` tells more.")
     )
+    return "\n".join([usage, "", title, *lines, "", more, ""])
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=[.。])", errors.translate(text), maxsplit=1)[0]
 
 
 def split_common(words: Sequence[str]) -> tuple[list[str], str | None, list[str]]:

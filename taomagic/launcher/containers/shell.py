@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+from taomagic import errors
 from taomagic.errors import EnvironmentProblem, UsageProblem
 from taomagic.launcher import backends, catalog
 from taomagic.launcher.command import Command
@@ -63,7 +64,7 @@ def open_shell(command: Command, context: Context, pull_view: PullView | None = 
     engine = connect(context.environ)
     context, offered, image, warnings = prepare(command, context, image_name, engine, lambda: pull_view)
     for warning in warnings:
-        print(f"Warning: {warning}", file=sys.stderr)
+        print(errors.translate(f"Warning: {warning}"), file=sys.stderr)
     name = f"taomagic-shell-{secrets.token_hex(5)}"
     body = create_body(
         command,

@@ -27,8 +27,11 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 #: Ideographs, their punctuation, and full-width forms.
 _WIDE = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef“”‘’…—"
 _IS_WIDE = re.compile(f"[{_WIDE}]")
+_MEETING = re.compile("[\u3400-\u9fff][A-Za-z0-9]|[A-Za-z0-9][\u3400-\u9fff]")
 #: What separates texts that have nothing to do with each other; no place of a template reaches over it.
 _SEPARATORS = ("\n", " · ")
+#: What separates the columns of a table in plain text.
+_COLUMNS = re.compile(r"( {2,})")
 #: A sign in front of a text, or a blank around it, which stay.
 _FRAME = re.compile(r"^(\s*(?:[✓✗■▶!?•]\s+|…\s+)?)(.*?)(\s*)$", re.DOTALL)
 #: Where a text can be taken apart: behind a sentence, and behind the place where something is wrong.
@@ -118,15 +121,14 @@ class Template(NamedTuple):
 
 
 def joined(left: str, right: str) -> str:
-    """Return two pieces as one; a blank at their seam goes where both its neighbours are wide characters.
-
-    Chinese has a blank between ideographs and Latin words, and none between ideographs.
-    """
+    """Return two pieces as one, with a blank at their seam between ideographs and Latin letters, and only there."""
     if left and right:
-        if left.endswith(" ") and _wide(left[-2:-1]) and _wide(right[:1]):
+        if left.endswith(" ") and _wide(left[-2:-1]) and _wide(right[0]):
             return left[:-1] + right
-        if right.startswith(" ") and _wide(right[1:2]) and _wide(left[-1:]):
+        if right.startswith(" ") and _wide(right[1:2]) and _wide(left[-1]):
             return left + right[1:]
+        if _MEETING.fullmatch(left[-1] + right[0]):
+            return f"{left} {right}"
     return left + right
 
 
@@ -171,6 +173,9 @@ class Catalogue:
         for separator in _SEPARATORS:
             if separator in text:
                 return separator.join(self.translate(part) for part in text.split(separator))
+        columns = _COLUMNS.split(text)
+        if len(columns) > 1:
+            return "".join(self.translate(part) if i % 2 == 0 else part for i, part in enumerate(columns))
         return self._in_pieces(text)
 
     def _known(self, text: str) -> str | None:

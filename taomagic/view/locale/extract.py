@@ -118,6 +118,8 @@ _NOT_FOR_PEOPLE: Final = {
     ),
     *("debug", "info", "say", "rule", "run_line_magic", "cast", "TypeError", "AttributeError", "Thread"),
 }
+#: The same in the engine.
+_LOGGED: Final = {"debug", "info", "say", "write"}
 _NOT_FOR_PEOPLE_BY_NAME: Final = {
     *(
         "style",
@@ -146,7 +148,8 @@ def sources(root: Path = ROOT) -> dict[str, set[str]]:
     for path in sorted(root.rglob("*.py")):
         name = path.relative_to(root).as_posix()
         if not _OTHERS.search(name):
-            for text in templates(path.read_text("utf-8"), SHORT.get(name, ())):
+            logged = _LOGGED if name.startswith("engine/") else ()
+            for text in templates(path.read_text("utf-8"), SHORT.get(name, ()), logged):
                 found.setdefault(text, set()).add(name)
     for text in not_texts():
         found.pop(text, None)
@@ -159,7 +162,7 @@ def not_texts() -> list[str]:
     return [unescaped(line) for line in lines if line and not line.startswith("#")]
 
 
-def templates(source: str, short: Iterable[str] = ()) -> set[str]:
+def templates(source: str, short: Iterable[str] = (), passed_over: Iterable[str] = ()) -> set[str]:
     """Return the templates of the texts in a module.
 
     Parameters
@@ -168,16 +171,19 @@ def templates(source: str, short: Iterable[str] = ()) -> set[str]:
         The module.
     short
         Names of assignments, keyword arguments, functions and enumerations in which single words count, too.
+    passed_over
+        Names of functions whose arguments aren't texts, besides the usual ones.
     """
-    finder = _Finder(set(short))
+    finder = _Finder(set(short), {*_NOT_FOR_PEOPLE, *passed_over})
     finder.visit(ast.parse(source))
     return finder.found
 
 
 class _Finder(ast.NodeVisitor):
-    def __init__(self, short: set[str]) -> None:
+    def __init__(self, short: set[str], passed_over: set[str]) -> None:
         self.found: set[str] = set()
         self._short = short
+        self._passed_over = passed_over
         self._words_count = False
 
     # ---- what is passed over
@@ -221,7 +227,7 @@ class _Finder(ast.NodeVisitor):
             name == "format" or not isinstance(node.func.value, ast.Constant)
         ):
             self.visit(node.func.value)
-        if name in _NOT_FOR_PEOPLE:
+        if name in self._passed_over:
             # Their own arguments may be calls that make texts.
             for each in node.args:
                 if isinstance(each, ast.Call):
