@@ -6,15 +6,19 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from taomagic.launcher.containers.images import gigabytes
 from taomagic.launcher.containers.pulling import Layer, PullProgress
 from taomagic.launcher.progress import JobState
 from taomagic.view import markup
+from taomagic.view.ask import ask_secret
 from taomagic.view.format import bar, clean, display_width, duration
 from taomagic.view.live import in_notebook
 from taomagic.view.markup import Markup, tag
+
+if TYPE_CHECKING:
+    from taomagic.launcher.launch import PullView
 
 #: Seconds between two drawings in a terminal or on a page.
 REDRAW_S = 0.2
@@ -24,16 +28,6 @@ LINE_S = 5.0
 LAYERS = 6
 _BAR_WIDTH = 24
 _COLOURS = {"done": JobState.SUCCEEDED, "failed": JobState.FAILED, "stopped": JobState.STOPPED}
-
-
-class PullView(Protocol):
-    """Shows a pull; what ``launch(report=…)`` takes."""
-
-    def __call__(self, progress: PullProgress) -> None:
-        """Show how far the pull is."""
-
-    def ask(self, prompt: str) -> str:
-        """Ask for a secret; an empty text where nobody answers."""
 
 
 def choose_pull_view(shell: Any = None, stream: TextIO | None = None) -> PullView:
@@ -166,10 +160,8 @@ class TextPullView:
         self._stream.flush()
 
     def ask(self, prompt: str) -> str:
-        """Ask in the terminal, without showing what is typed; nobody is asked where there is no terminal."""
+        """Ask for a secret below what has been written."""
         self._write([])
-        if not (sys.stdin is not None and sys.stdin.isatty()):
-            return ""
         return ask_secret(prompt)
 
     def _write(self, lines: Sequence[str]) -> None:
@@ -226,27 +218,8 @@ class LivePullView:
             self._handle.update(bundle, raw=True)
 
     def ask(self, prompt: str) -> str:
-        """Ask in the page's field for passwords; nobody is asked where the notebook runs unattended."""
+        """Ask for a secret in the page's field for passwords."""
         return ask_secret(prompt)
-
-
-def ask_secret(prompt: str) -> str:
-    """Ask for something that isn't shown; an empty text where nobody can answer.
-
-    In a kernel, `getpass` asks the page for it, in a field for passwords.
-    """
-    from getpass import getpass
-
-    try:
-        return getpass(prompt)
-    except EOFError:
-        return ""
-    except (
-        Exception
-    ) as error:  # a kernel without stdin; its exception belongs to ipykernel, which isn't imported
-        if type(error).__name__ == "StdinNotImplementedError":
-            return ""
-        raise
 
 
 def pull_html(progress: PullProgress) -> Markup:
