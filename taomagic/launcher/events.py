@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from taomagic.launcher.class_table import ClassTable
 from taomagic.launcher.log_forms import RECORD_INSIDE, Telemetry, split_log, without_rank
 
 #: Longest line kept, in characters. The rest of a longer one is dropped, and the line says so.
@@ -282,6 +283,7 @@ class EventReader:
     def __init__(self) -> None:
         self._lines = LineReader()
         self._telemetry = Telemetry()
+        self._table = ClassTable()
 
     def feed(self, data: bytes) -> Iterator[Event]:
         """Yield the events that ``data`` completes."""
@@ -292,7 +294,7 @@ class EventReader:
         return self._events(self._lines.close())
 
     def _events(self, lines: Iterator[Line]) -> Iterator[Event]:
-        telemetry = self._telemetry
+        telemetry, table = self._telemetry, self._table
         for line in lines:
             if (
                 not line.transient
@@ -304,6 +306,8 @@ class EventReader:
             else:
                 yield line
                 yield from meaning(line)
+                if (table.open or "class name" in line.text) and (row := table.read(line.text)):
+                    yield Metric(f"AP_{row[0]}", row[1], row[0])
 
 
 def meaning(line: Line) -> Iterator[Event]:

@@ -177,6 +177,16 @@ def test_a_conversion_by_a_container_of_nvidias_has_its_classes(job: Make) -> No
     )
 
 
+def test_an_evaluation_by_detectnet_v2_has_its_classes(job: Make) -> None:
+    log = "Mean average_precision (in %): 41.4135\n\n"
+    log += "class name      average precision (in %)\n------------  --------------------------\n"
+    log += "car                              82.8270\ncyclist                           0.0000\n\n"
+    done = job(f"detectnet_v2 evaluate -e spec.txt -m {ROOT}/model.tlt", log, backend="docker")
+    assert [each.alt for each in drawings_of(done, done.result())] == [
+        "Average precision by class: car 0.8283, cyclist 0.0000; mean 0.4141"
+    ]
+
+
 def test_counts_come_from_the_last_table_alone(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     log.write_text(
