@@ -6,6 +6,7 @@ Nothing of the person's is computed for it: ``{expression}`` isn't evaluated, an
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -315,8 +316,7 @@ class _Completer:
             case "spec" | "model" | "folder" | "images" | "file":
                 yield from self._paths.candidates(kind)
             case variable if variable.startswith("$"):
-                with contextlib.suppress(TaoError):
-                    self._facts.names.lookup(variable[1:])
+                if self._facts.names.get(variable[1:]):
                     yield from self._matching([variable])
 
     # --- control words
@@ -344,10 +344,15 @@ class _Completer:
 
     def _jobs(self, *, running: bool = False) -> list[str]:
         """Return the ids of the project's jobs, the newest first; only those without an end if ``running``."""
-        folders = records.job_folders(self._facts.context.project_dir)
-        if running:
-            folders = [folder for folder in folders if not (folder / "exit.json").exists()]
-        times = {folder.name: (folder / "job.json").stat().st_mtime for folder in folders}
+        times: dict[str, float] = {}
+        with (
+            contextlib.suppress(OSError),
+            os.scandir(records.jobs_folder(self._facts.context.project_dir)) as jobs,
+        ):
+            for job in jobs:
+                if not (running and os.path.exists(f"{job.path}/exit.json")):  # noqa: PTH110 - ten times as fast
+                    with contextlib.suppress(OSError):
+                        times[job.name] = os.stat(f"{job.path}/job.json").st_mtime  # noqa: PTH116
         return sorted(times, key=times.__getitem__, reverse=True)
 
 

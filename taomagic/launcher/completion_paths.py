@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from taomagic.errors import TaoError
 from taomagic.launcher.context import Context
 from taomagic.launcher.names import Names
 
@@ -31,6 +30,10 @@ MOST_WORDS = 200
 MOST_ENTRIES = 3000
 MOST_IN_FOLDER = 1000
 DEPTH = 5
+NEWEST_MODELS = 50
+# What a backslash must stand before, in double quotes and outside them.
+_QUOTED = re.compile(r'(["\\${}`])')
+_BARE = re.compile(r"([\s\"'\\${}#&;|<>()*?\[`])")
 _VARIABLE = re.compile(r"(?P<name>\$(?P<plain>\w+)|\$?\{(?P<braced>[A-Za-z_]\w*)\})(?P<rest>/.*)?", re.DOTALL)
 
 
@@ -63,7 +66,9 @@ class Paths:
 
     def spec_names(self) -> Iterator[str]:
         """Yield the names of the experiment files in ``LOCAL_SPECS_DIR``."""
-        folder = Path(str(self._names.lookup("LOCAL_SPECS_DIR")))
+        folder = self._names.get("LOCAL_SPECS_DIR")
+        if not folder:
+            return iter(())
         names = (name for name, is_folder in self._entries(folder) if not is_folder and name.endswith(SPECS))
         return map(self._escape, sorted(names))
 
@@ -84,13 +89,13 @@ class Paths:
 
     def _homes(self, kind: str, opened: str) -> Iterator[str]:
         """Yield what lies where people keep things of this kind, then the other places."""
-        homes = [name for name in _HOMES[kind] if self._value(name)]
+        homes = [name for name in _HOMES[kind] if self._names.get(name)]
         for name in homes:
             folder = f"${name}/"
             if kind in {"folder", "images"}:
                 yield f"{opened}{folder}"
             yield from self._inside(f"{opened}{folder}", folder, "", kind)
-        yield from (f"{opened}${name}/" for name in PLACES if name not in homes and self._value(name))
+        yield from (f"{opened}${name}/" for name in PLACES if name not in homes and self._names.get(name))
 
     def _variables(self, start: str, kind: str, opened: str, sign: str = "$") -> Iterator[str]:
         """Yield the variables that begin so: the places of the notebook, then the person's own texts and paths."""
@@ -101,7 +106,7 @@ class Paths:
         ]
         close = "}" if sign.endswith("{") else ""
         for name in dict.fromkeys((*(_HOMES[kind]), *PLACES, *sorted(own))):
-            value = self._value(name) if name.startswith(start) else ""
+            value = self._names.get(name) if name.startswith(start) else ""
             if value:
                 slash = "/" if self._context.host(value).is_dir() else ""
                 yield f"{opened}{sign}{name}{close}{slash}"
@@ -130,15 +135,8 @@ class Paths:
         match = _VARIABLE.fullmatch(folder)
         if match is None:
             return None if "$" in folder or "{" in folder else folder
-        value = self._value(match["plain"] or match["braced"])
+        value = self._names.get(match["plain"] or match["braced"])
         return value + (match["rest"] or "") if value else None
-
-    def _value(self, name: str) -> str:
-        try:
-            value = self._names.lookup(name)
-        except TaoError:
-            return ""
-        return str(value) if isinstance(value, str | Path) else ""
 
     def _entries(self, folder: str | Path, start: str = "") -> Iterator[tuple[str, bool]]:
         """Yield name and whether it is a folder."""
@@ -170,7 +168,7 @@ class Paths:
                 yield below[len(parts)]
 
     def _models(self, place: str, start: str) -> list[str]:
-        """Return the models below a folder of the project, the newest first."""
+        """Return the newest models below a folder of the project, the newest first."""
         top = str(self._context.host(place or "."))
         if not any(Path(top).is_relative_to(each) for each in self._known_folders()):
             return []  # not the whole disk
@@ -184,7 +182,7 @@ class Paths:
                         found.append((-entry.stat().st_mtime, prefix + entry.name))
                 elif prefix.count("/") < DEPTH and entry.is_dir(follow_symlinks=False):
                     todo.append((entry.path, f"{prefix}{entry.name}/"))
-        return [name for _, name in sorted(found)]
+        return [name for _, name in sorted(found)[:NEWEST_MODELS]]
 
     def _known_folders(self) -> Iterator[str]:
         yield str(self._context.project_dir)
@@ -201,5 +199,4 @@ class Paths:
         """Return a name as it must be typed here."""
         if self._quote == "'":
             return name
-        special = r'(["\\${}])' if self._quote else r"([\s\"'\\${}#&;|<>()*?\[`])"
-        return re.sub(special, r"\\\1", name)
+        return (_QUOTED if self._quote else _BARE).sub(r"\\\1", name)

@@ -44,10 +44,7 @@ class Names:
         EnvironmentProblem
             It isn't set, or it is empty, or it holds nothing that can stand in a command.
         """
-        value = self.namespace.get(name)
-        useless = value is None or isinstance(value, ModuleType) or callable(value)
-        if useless or is_outdated(name, value, self.environ):
-            value = self.environ.get(name)
+        value = self._find(name)
         if value is None:
             known = {*self.environ, *(key for key in self.namespace if not key.startswith("_"))}
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
@@ -58,6 +55,16 @@ class Names:
                 else f"Run %tao_env, or set it: %env {name}=… ($$ stands for a dollar sign).",
             )
         return self._checked(f"${name}", value)
+
+    def get(self, name: str) -> str:
+        """Return the value of ``$name`` where it is a text or a path, else an empty text."""
+        value = self._find(name)
+        return str(value) if isinstance(value, str | os.PathLike) else ""
+
+    def _find(self, name: str) -> Any:
+        value = self.namespace.get(name)
+        useless = value is None or isinstance(value, ModuleType) or callable(value)
+        return self.environ.get(name) if useless or is_outdated(name, value, self.environ) else value
 
     def lookup_dotted(self, dotted: str) -> tuple[Any, int]:
         """Return the value of ``$name.attribute…``, as far as the dots mean attributes, and the length of that part.

@@ -30,7 +30,8 @@ SCENARIOS = (
 
 VARIABLES = (
     "KEY NUM_GPUS GPU_INDEX LOCAL_PROJECT_DIR LOCAL_DATA_DIR LOCAL_EXPERIMENT_DIR LOCAL_SPECS_DIR "
-    "DATA_DOWNLOAD_DIR USER_EXPERIMENT_DIR SPECS_DIR LAUNCHER_MOUNTS TAOMAGIC_DERIVED TAOMAGIC_BACKEND TAO_PANEL"
+    "DATA_DOWNLOAD_DIR USER_EXPERIMENT_DIR SPECS_DIR LAUNCHER_MOUNTS TAOMAGIC_DERIVED TAOMAGIC_BACKEND TAO_PANEL "
+    "TAOMAGIC_RELEASE TAOMAGIC_SHELL_LINES TAO_LANG"
 )
 
 #: A first cell for notebooks: the extension, the environment, and the stand-in for the engine.
@@ -61,7 +62,7 @@ def new_project(folder: Path) -> Iterator[Path]:
             patch.delenv(name)
         patch.chdir(project)
         yield project
-        for job in all_jobs(Context.current(), everywhere=False):
+        for job in all_jobs(Context.current(need_mounts=False), everywhere=False):
             job.kill()
 
 

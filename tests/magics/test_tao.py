@@ -1,14 +1,27 @@
 from __future__ import annotations
 
 import re
+import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
-from taomagic.errors import EnvironmentProblem, ModelFileProblem, StageFailed, TaoError, UsageProblem
+from taomagic import magics
+from taomagic.errors import (
+    EnvironmentProblem,
+    ModelFileProblem,
+    StageFailed,
+    StageInterrupted,
+    TaoError,
+    UsageProblem,
+)
+from taomagic.launcher.context import Context
+from taomagic.launcher.control import all_jobs
 from taomagic.launcher.job import Job, Result
-from taomagic.launcher.progress import JobState
 from taomagic.launcher.options import Options, take_options
+from taomagic.launcher.progress import JobState
 
 PRUNE = "ssd prune -m $USER_EXPERIMENT_DIR/{}.hdf5 -o $USER_EXPERIMENT_DIR/out.hdf5 -k $KEY"
 
@@ -158,6 +171,11 @@ def test_the_words_of_the_shell_work_in_a_cell(
         (" -o r --raw ssd train", Options(out="r", raw=True), " ssd train"),
         ("--out=r --backend process ssd", Options(out="r", backend="process"), " ssd"),
         ("--background", Options(background=True), ""),
+        (
+            "--release 4.0.0 --volume=$D:/d --volume '/a b:/c' ssd",
+            Options(release="4.0.0", volumes=("$D:/d", "'/a b:/c'")),
+            " ssd",
+        ),
         ("", Options(), ""),
     ],
 )
@@ -198,3 +216,141 @@ def test_a_refused_option_does_not_tell_the_key(line: str) -> None:
 def test_an_option_without_its_value_is_told_so(line: str) -> None:
     with pytest.raises(UsageProblem, match="needs a value"):
         take_options(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("--bakend process ssd train", "Did you mean --backend?"),
+        ("--backend dockr ssd train", "Did you mean docker?"),
+        ("ssd trian -e x", "Did you mean train?"),
+        ("sdd train -e x", "Did you mean ssd?"),
+        ("stpo x", "Did you mean stop?"),
+        ("ssd prune --modle x -o y", "Did you mean --model?"),
+        (
+            "ssd evaluate -m $USER_EXPERIMENT_DIR/ok.hdf5 -e $SPECS_DIR/ssd_trian.txt",
+            "Did you mean ssd_train.txt?",
+        ),
+        ("--release 5.5.1.2 ssd train", "Releases: "),
+    ],
+)
+def test_a_slip_is_answered_with_what_was_meant(line: str, hint: str, shell: InteractiveShell) -> None:
+    Path("specs/ssd_train.txt").touch()
+    with pytest.raises(TaoError) as caught:
+        shell.run_line_magic("tao", line)
+    assert hint in caught.value.hint
+
+
+def test_a_task_alone_has_no_terminal_to_open_a_shell_in(shell: InteractiveShell) -> None:
+    with pytest.raises(UsageProblem, match="a notebook has no terminal") as caught:
+        shell.run_line_magic("tao", "ssd")
+    assert "%tao ssd run ls" in caught.value.hint
+    assert "dataset_convert, train" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "line", ["ssd prune -m missing.hdf5 -o x.hdf5", "nonsense", "ssd prune -m $UNSET -o x"]
+)
+def test_a_refused_command_leaves_no_older_result_under_its_name(line: str, shell: InteractiveShell) -> None:
+    shell.run_cell("%tao -o r " + PRUNE.format("ok"))
+    assert shell.user_ns["r"].ok
+    with pytest.raises(TaoError):
+        shell.run_line_magic("tao", f"-o r {line}")
+    assert shell.user_ns["r"] is None
+
+
+def test_a_volume_before_the_task_reaches_the_command(shell: InteractiveShell, tmp_path: Path) -> None:
+    shell.user_ns["folder"] = tmp_path
+    result = shell.run_line_magic("tao", f"--volume {{folder}}:/more {PRUNE.format('ok')}")
+    assert f"--volume={tmp_path}:/more" in result.command
+    with pytest.raises(UsageProblem, match="--volume"):
+        shell.run_line_magic("tao", "--volume /a:/b list")
+    with pytest.raises(UsageProblem, match="SOURCE:DESTINATION"):
+        shell.run_line_magic("tao", f"--volume nowhere {PRUNE.format('ok')}")
+
+
+def test_a_release_counts_for_one_command(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell.run_line_magic("tao", "--release 4.0.0 info")
+    assert "toolkit_version: 4.0.0" in capsys.readouterr().out
+    shell.run_line_magic("tao", "info")
+    assert "toolkit_version: 4.0.0" not in capsys.readouterr().out
+
+
+def test_names_of_a_function_are_seen_in_its_commands(shell: InteractiveShell) -> None:
+    run = shell.run_cell(
+        "def prune(name):\n    return get_ipython().run_line_magic('tao', "
+        "'ssd prune -m $USER_EXPERIMENT_DIR/{name}.hdf5 -o $USER_EXPERIMENT_DIR/o.hdf5')\nprune('ok')"
+    )
+    assert run.result.ok
+
+
+def interrupted(*_args: object, **_options: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("place", "line"),
+    [
+        ("taomagic.magics.launch", PRUNE.format("ok")),
+        ("taomagic.magics.read_stage", PRUNE.format("ok")),
+        ("taomagic.launcher.control.listed_jobs", "list"),
+        ("taomagic.view.live.choose_view", PRUNE.format("stubborn")),
+    ],
+)
+def test_an_interrupt_at_any_moment_is_told_in_two_lines_and_leaves_nothing_running(
+    place: str,
+    line: str,
+    shell: InteractiveShell,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(place, interrupted)
+        run = shell.run_cell(f"%tao {line}")
+    assert isinstance(run.error_in_exec, StageInterrupted)
+    assert "Traceback" not in capsys.readouterr().out
+    # The stand-in takes no polite request; that it was sent is what counts.
+    for job in all_jobs(Context.current(), everywhere=False):
+        job.kill()
+
+
+def test_a_command_that_is_interrupted_while_it_starts_is_asked_to_stop(
+    shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = magics.launch
+
+    def start_and_be_interrupted(*args: Any, **options: Any) -> None:
+        job, _ = real(*args, **options)
+        while "holding on" not in (job.log_path.read_text() if job.log_path.exists() else ""):
+            time.sleep(0.02)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("taomagic.magics.launch", start_and_be_interrupted)
+    with pytest.raises(StageInterrupted):
+        shell.run_line_magic("tao", PRUNE.format("polite"))
+    [job] = all_jobs(Context.current(), everywhere=False)
+    assert job.ends_within(20)
+    assert job.state is JobState.STOPPED
+
+
+def test_help_is_told_for_everything(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+    for line, text in (
+        ("help ssd train", "--experiment_spec_file"),
+        ("help", "control words"),
+        ("help ssd", "dataset_convert"),
+        ("ssd train --help", "--experiment_spec_file"),
+        ("--help", "control words"),
+    ):
+        shell.run_line_magic("tao", line)
+        assert text in capsys.readouterr().out, line
+    for magic, words in (
+        ("%tao", ["--background", "await job", "!tao", "list | attach"]),
+        ("%%tao", ["--background"]),
+        ("%tao_env", ["--release", "--lang", "mount map"]),
+        ("%%tao_spec", ["experiment file"]),
+    ):
+        shell.run_cell(f"{magic}?")
+        shown = capsys.readouterr().out
+        assert all(word in shown for word in words), magic

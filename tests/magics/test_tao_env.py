@@ -8,7 +8,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 import taomagic
-from taomagic.errors import EnvironmentProblem, SpecProblem, UsageProblem
+from taomagic.errors import EnvironmentProblem, SpecProblem, TaoError, UsageProblem
 from taomagic.project.environment import derive
 from taomagic.view.tables import environment_table
 
@@ -126,3 +126,74 @@ def test_config_shows_and_sets_the_options(
 ) -> None:
     shell.run_line_magic("config", "TaoMagics.raw = True")
     assert shell.magics_manager.registry["TaoMagics"].raw is True
+
+
+def test_config_tells_what_each_option_means(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    shell.run_line_magic("config", "TaoMagics")
+    shown = capsys.readouterr().out
+    for name in ("backend", "lang", "panel", "raw", "shell_lines"):
+        assert f"TaoMagics.{name}=" in shown
+    assert "TAOMAGIC_SHELL_LINES=0" in shown
+
+
+def test_language_and_panel_are_handed_on(shell: InteractiveShell) -> None:
+    shell.run_line_magic("tao_env", "ssd --lang zh-CN")
+    assert os.environ["TAO_LANG"] == "zh"
+    assert shell.magics_manager.registry["TaoMagics"].lang == "zh"
+    shell.run_line_magic("config", "TaoMagics.lang = ''")
+    assert "TAO_LANG" not in os.environ
+    shell.run_line_magic("config", "TaoMagics.panel = 'text'")
+    assert os.environ["TAO_PANEL"] == "text"
+
+
+def test_the_release_is_kept_and_shown(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    shell.run_line_magic("tao_env", "ssd --release 4.0.0 --show")
+    assert "TAO release: 4.0.0" in capsys.readouterr().out
+    assert "TAOMAGIC_RELEASE" not in os.environ
+    shell.run_line_magic("tao_env", "ssd --release v4.0.0")
+    shell.run_line_magic("tao", "info")
+    assert "toolkit_version: 4.0.0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "hint"),
+    [
+        ("sdd", "sdd", "Did you mean ssd?"),
+        ("--bakend docker", "--bakend", "Did you mean --backend?"),
+        ("--backend dockr", "dockr", "Did you mean docker?"),
+        ("--lang fr", "fr", "en, zh"),
+        ("--release 9.9", "9.9", "Releases: "),
+        ("--gpus many", "--gpus", "%tao_env? tells more"),
+        ("ssd more", "more", "%tao_env? tells more"),
+    ],
+)
+def test_slips_are_told_with_what_was_meant(
+    line: str, message: str, hint: str, shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = dict(os.environ)
+    run = shell.run_cell(f"%tao_env {line}")
+    assert isinstance(run.error_in_exec, TaoError)
+    assert message in str(run.error_in_exec)
+    assert hint in run.error_in_exec.hint
+    assert "Traceback" not in capsys.readouterr().out
+    assert dict(os.environ) == before
+
+
+def test_a_mistyped_flag_does_not_tell_the_key_behind_it(shell: InteractiveShell) -> None:
+    with pytest.raises(UsageProblem) as caught:
+        shell.run_line_magic("tao_env", "ssd --kye=secret1 --kee secret2")
+    assert "secret" not in str(caught.value)
+
+
+def test_the_arguments_are_listed_on_request(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    shell.run_line_magic("tao_env", "--help")
+    assert "--release" in capsys.readouterr().out
+    shell.run_cell_magic("tao_spec", "-h", "x")
+    assert "LOCAL_SPECS_DIR" in capsys.readouterr().out
