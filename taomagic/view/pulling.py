@@ -26,7 +26,7 @@ REDRAW_S = 0.2
 LINE_S = 5.0
 #: Layers shown at once: the engine downloads three and unpacks one.
 LAYERS = 6
-_BAR_WIDTH = 24
+_BAR_WIDTH = 18
 _COLOURS = {"done": JobState.SUCCEEDED, "failed": JobState.FAILED, "stopped": JobState.STOPPED}
 
 

@@ -96,9 +96,9 @@ def test_a_terminal_shows_the_layers_under_way_and_keeps_one_line(
         view(RUNNING)
     shown = screen_of(stream.getvalue())
     assert shown[0].startswith(f"The image {IMAGE}")
-    assert shown[2].startswith("████████░") or shown[2].startswith("████████")
+    assert shown[2].startswith("██████░")
     assert "3.0 GB of 9.0 GB · 1 of 4 layers" in shown[2]
-    assert [line[25:] for line in shown[3:]] == [
+    assert [line[19:] for line in shown[3:]] == [
         "bbbbbbbbbbbb unpacking 50%",
         "cccccccccccc downloading 1.0 GB of 4.0 GB",
     ]
