@@ -9,7 +9,7 @@ from pathlib import Path
 
 from taomagic.errors import EnvironmentProblem
 from taomagic.project.mounts import MountMap, find_mounts, read_mounts
-from taomagic.project.paths import CONTAINER_ROOT, PathMap
+from taomagic.project.paths import CONTAINER_ROOT, PathMap, is_folder
 
 
 @dataclass(frozen=True)
@@ -79,10 +79,10 @@ class Context:
 
 def _project(environ: Mapping[str, str], here: Path, mounts: MountMap) -> Path:
     local = environ.get("LOCAL_PROJECT_DIR", "")
-    if local and environ.get("LAUNCHER_MOUNTS") and Path(local).is_dir():
+    if local and environ.get("LAUNCHER_MOUNTS") and is_folder(local):
         return Path(local)
     for folder in (here, *here.parents):
-        if (folder / ".tao" / "jobs").is_dir():
+        if is_folder(folder / ".tao" / "jobs"):
             return folder
     for source, destination in mounts.mounts:
         if destination == CONTAINER_ROOT and here.is_relative_to(source):

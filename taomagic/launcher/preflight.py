@@ -19,7 +19,7 @@ from taomagic.errors import DataProblem, EnvironmentProblem, ModelFileProblem, S
 from taomagic.launcher import backends
 from taomagic.launcher.command import Command, reject_empty
 from taomagic.launcher.context import Context
-from taomagic.project.paths import CONTAINER_ROOT
+from taomagic.project.paths import CONTAINER_ROOT, exists, is_folder, is_missing
 
 if TYPE_CHECKING:
     from taomagic.spec.dataset_export import DatasetExport
@@ -113,21 +113,23 @@ class _Checks:
             )
         if (path := self._value("image_dir")) and self._command.subtask == "inference":
             host = self._context.host(path)
-            if not host.exists():
+            if not exists(host):
                 raise DataProblem(
                     f"{self._place(path)} doesn't exist.",
                     where="-i",
                     hint=self._near(path, host, folders=True),
                 )
-            if host.is_dir() and not any(host.iterdir()):
+            if is_folder(host) and os.access(host, os.R_OK) and not any(host.iterdir()):
                 raise DataProblem(f"{self._place(path)} is empty.", where="-i", hint="Put images into it.")
 
     def _file(self, path: str, what: str, problem: Callable[[str, str, str], Exception]) -> None:
         host = self._context.host(path)
-        if host.is_file():
+        if os.path.isfile(host):  # noqa: PTH113
             return
-        if host.is_dir():
+        if is_folder(host):
             raise problem(f"This is a folder, not a {what}.", self._place(path), self._near(path, host / "x"))
+        if not is_missing(host):
+            raise problem(f"You may not read this {what}.", self._place(path), "Ask its owner, or copy it.")
         raise problem(f"There is no such {what}.", self._place(path), self._near(path, host))
 
     def _place(self, path: str) -> str:
@@ -140,11 +142,14 @@ class _Checks:
         if path.startswith(f"{CONTAINER_ROOT}/") and not self._context.mounts.mounts:
             return "This is a path in a container, and no mount map is set. Run %tao_env in a notebook."
         parent = host.parent
-        if not parent.is_dir():
-            while not parent.is_dir():
+        if not is_folder(parent):
+            while not is_folder(parent):
                 parent = parent.parent
             return f"The path exists up to {parent}."
-        names = sorted(entry.name for entry in parent.iterdir() if entry.is_dir() == folders)
+        try:
+            names = sorted(entry.name for entry in parent.iterdir() if is_folder(entry) == folders)
+        except OSError:
+            return f"You may not look into {parent}."
         near = difflib.get_close_matches(host.name, names, n=3, cutoff=0.5)
         if near:
             return f"Did you mean {' or '.join(near)}?"
@@ -202,7 +207,7 @@ class _Checks:
     def _folders(self, paths: Iterable[str], spec: str) -> None:
         for path in paths:
             host = self._context.host(path)
-            if not host.is_dir():
+            if not is_folder(host):
                 raise DataProblem(
                     f"The data folder {self._place(path)} doesn't exist.",
                     where=spec,
@@ -211,7 +216,7 @@ class _Checks:
 
     def _records(self, pattern: str, spec: str) -> None:
         host = self._context.host(pattern)
-        if host.parent.is_dir() and any(host.parent.glob(f"{host.name.rstrip('*') or ''}*")):
+        if is_folder(host.parent) and any(host.parent.glob(f"{host.name.rstrip('*') or ''}*")):
             return
         raise DataProblem(
             f"There are no TFRecords {self._place(pattern)}.",
@@ -234,7 +239,7 @@ class _Checks:
 
     def _writable(self, shown: str, folder: Path) -> None:
         existing = folder
-        while not existing.exists():
+        while not exists(existing):
             existing = existing.parent
         if existing == Path(existing.anchor) and folder != existing:
             # Nobody keeps results right below the root folder; an unset variable in front of the path ends up there.
@@ -244,7 +249,7 @@ class _Checks:
                     self._near(f"{shown}/", folder) if self._context.mounts.mounts else "Run %tao_env first."
                 )
             raise UsageProblem(f"The folder of {self._place(shown)} doesn't exist.", hint=hint)
-        if not existing.is_dir():
+        if not is_folder(existing):
             raise EnvironmentProblem(
                 f"{existing} is a file, not a folder.", where=shown, hint="Choose another name."
             )
@@ -256,7 +261,7 @@ class _Checks:
             )
 
     def _space(self, folder: Path) -> None:
-        while not folder.exists():
+        while not exists(folder):
             folder = folder.parent
         free = shutil.disk_usage(folder).free
         if free < LOW_DISK_BYTES:

@@ -17,7 +17,7 @@ from typing import Any
 
 from taomagic.errors import EnvironmentProblem
 from taomagic.project.docker_options import check_options
-from taomagic.project.paths import CONTAINER_ROOT, PathMap, read_pairs
+from taomagic.project.paths import CONTAINER_ROOT, PathMap, is_missing, read_pairs
 
 #: The top-level keys; any other is a KeyError in NVIDIA's launcher.
 KEYS = ("Mounts", "Envs", "DockerOptions")
@@ -91,7 +91,7 @@ class MountMap:
 
     def missing_sources(self) -> tuple[str, ...]:
         """Return the host folders that don't exist. A container can't start while there are any."""
-        return tuple(source for source, _ in self.mounts if not Path(source).expanduser().exists())
+        return tuple(source for source, _ in self.mounts if is_missing(os.path.expanduser(source)))  # noqa: PTH111
 
     def write(self, path: Path) -> None:
         """Write the file in one step, indented as NVIDIA's notebooks do.

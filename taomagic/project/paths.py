@@ -20,6 +20,27 @@ from taomagic.errors import EnvironmentProblem
 CONTAINER_ROOT = "/workspace/tao-experiments"
 
 
+def exists(path: Path | str) -> bool:
+    """Tell whether something is there, as far as we may look. `Path.exists` raises where we may not (Python < 3.14)."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def is_folder(path: Path | str) -> bool:
+    """Tell whether a folder is there, as far as we may look."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def is_missing(path: Path | str) -> bool:
+    """Tell whether something surely isn't there; what we may not see may be."""
+    try:
+        os.stat(path)  # noqa: PTH116
+    except PermissionError:
+        return False
+    except (OSError, ValueError):
+        return True
+    return False
+
+
 def _parts(path: str) -> tuple[str, ...]:
     """Split a normalised absolute path: ``/a/b`` -> ``("a", "b")``."""
     return tuple(part for part in path.split("/") if part)

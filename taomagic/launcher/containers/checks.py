@@ -20,7 +20,7 @@ from taomagic.launcher.command import Command, reject_empty
 from taomagic.launcher.containers.container import caller_id
 from taomagic.launcher.context import Context
 from taomagic.project.mounts import find_mounts
-from taomagic.project.paths import CONTAINER_ROOT
+from taomagic.project.paths import CONTAINER_ROOT, exists, is_folder, is_missing
 
 _SPEC = frozenset({"-e", "--experiment_spec", "--experiment_spec_file"})
 _DATASET_SPEC = frozenset({"-d", "--dataset_export_spec"})
@@ -143,7 +143,7 @@ class _Checks:
             self._output(flag, path)
         elif self._is_seen(path):
             host = self._paths.to_host(path)
-            if flag in _INPUT and self._local and not host.exists():
+            if flag in _INPUT and self._local and is_missing(host):
                 self._warn(f"{flag}: there is no {self._place(path)}. {self._near(host)}")
         elif self._is_here(path):
             self._warn(
@@ -159,7 +159,7 @@ class _Checks:
 
     def _is_here(self, path: str) -> bool:
         """Tell whether a path exists here that an image isn't likely to have, too."""
-        return self._local and _first(path) not in _SYSTEM and Path(path).expanduser().exists()
+        return self._local and _first(path) not in _SYSTEM and exists(_on_host(path))
 
     def _in_container(self, path: str) -> str:
         """Return what a path of this machine is called in the container; empty where it has no name there."""
@@ -194,7 +194,7 @@ class _Checks:
     def _spec(self, flag: str, path: str) -> None:
         if not path.startswith(("/", "~/")):
             here = self._context.cwd / path
-            if self._local and here.exists():
+            if self._local and exists(here):
                 shown = self._in_container(str(here)) or "a path below a mount"
                 self._warn(f"{path} begins in the image's own folder, not in this one. Better write {shown}.")
             return
@@ -214,20 +214,22 @@ class _Checks:
 
     def _spec_file(self, flag: str, path: str) -> None:
         host = self._paths.to_host(path)
-        if not host.exists():
+        if is_missing(host):
             raise SpecProblem("There is no such file.", path=self._place(path), hint=self._near(host))
-        if host.is_dir():
+        if is_folder(host):
             if flag in _SPEC:
                 raise SpecProblem(
                     "This is a folder, not a spec.", path=self._place(path), hint=self._near(host / "x")
                 )
             return
-        if host.suffix in _SPEC_SUFFIXES and host.stat().st_size <= _LONGEST_SPEC:
+        if host.suffix in _SPEC_SUFFIXES:
             self._spec_paths(path, host)
 
     def _spec_paths(self, path: str, host: Path) -> None:
         """Warn of the paths in a spec that the container won't find."""
         try:
+            if host.stat().st_size > _LONGEST_SPEC:
+                return
             lines = host.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             return  # the person may not read it here, which whoever runs the container might
@@ -256,11 +258,11 @@ class _Checks:
         if not self._local:
             return
         existing = self._paths.to_host(path)
-        while not existing.exists():
+        while not exists(existing):
             existing = existing.parent
         # Whoever else writes there isn't bound by what we may.
         as_caller = self._mounts.docker_options.get("user", caller_id()) == caller_id()
-        if as_caller and not os.access(existing, os.W_OK | (os.X_OK if existing.is_dir() else 0)):
+        if as_caller and not os.access(existing, os.W_OK | (os.X_OK if is_folder(existing) else 0)):
             raise EnvironmentProblem(
                 f"You may not write {existing}.",
                 where=f"{flag} {path}",
@@ -287,11 +289,14 @@ class _Checks:
     def _near(host: Path) -> str:
         """Return a hint: names alike in the folder, or where the path stops existing."""
         parent = host.parent
-        if not parent.is_dir():
-            while not parent.is_dir():
+        if not is_folder(parent):
+            while not is_folder(parent):
                 parent = parent.parent
             return f"The path exists up to {parent}."
-        names = sorted(entry.name for entry in parent.iterdir())
+        try:
+            names = sorted(entry.name for entry in parent.iterdir())
+        except OSError:
+            return f"You may not look into {parent}."
         if near := difflib.get_close_matches(host.name, names, n=3, cutoff=0.5):
             return f"Did you mean {' or '.join(near)}?"
         return f"{parent} holds: {', '.join(names[:10])}." if names else f"{parent} is empty."

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -263,3 +264,60 @@ def test_map_on_another_machine_is_checked_without_this_disk(ready: Context) -> 
         warnings(context, "unet", "train", "-e", f"{ROOT}/specs/a.txt", "-r", f"{ROOT}/out", local=False)
         == ()
     )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-e", "x" * 300),
+        ("-e", "/" + "x" * 300),
+        ("-e", f"{ROOT}/{'x' * 300}"),
+        ("-m", f"{ROOT}/{'x' * 300}"),
+        ("-r", f"{ROOT}/{'x' * 300}"),
+        (f"note=/{'x' * 300}",),
+    ],
+)
+def test_word_too_long_for_a_path_is_no_crash(ready: Context, words: tuple[str, ...]) -> None:
+    try:
+        warnings(ready, "detectnet_v2", "train", *words)
+    except TaoError:
+        assert words[0] == "-e"
+
+
+@pytest.fixture
+def locked(ready: Context) -> Iterator[Path]:
+    """A folder of somebody else's, which we may not look into."""
+    folder = ready.project_dir / "locked"
+    folder.mkdir()
+    (folder / "train.txt").write_text("random_seed: 42\n")
+    folder.chmod(0)
+    before = os.geteuid()
+    if before == 0:
+        for each in (ready.project_dir, *ready.project_dir.parents):
+            if each.is_relative_to("/tmp") and each != Path("/tmp"):
+                each.chmod(0o755)
+        os.seteuid(65534)
+    try:
+        yield folder
+    finally:
+        os.seteuid(before)
+        folder.chmod(0o755)
+
+
+@pytest.mark.parametrize("words", [("-m", "/root/x.tlt"), ("-e", f"{ROOT}/locked/train.txt"), ("x=/root/y",)])
+def test_what_we_may_not_look_at_is_left_to_the_container(
+    ready: Context, locked: Path, words: tuple[str, ...]
+) -> None:
+    assert warnings(ready, "detectnet_v2", "train", *words) == ()
+
+
+def test_source_that_we_may_not_look_at_may_be_there(ready: Context, locked: Path) -> None:
+    assert warnings(mounted(ready, (str(locked / "data"), "/data")), "ssd", "run", "ls") == ()
+
+
+def test_embedded_engine_says_what_may_not_be_read(ready: Context, locked: Path) -> None:
+    with pytest.raises(SpecProblem, match="You may not read"):
+        preflight.check(
+            parse_command(["ssd", "train", "-e", str(locked / "train.txt"), "-r", str(ready.project_dir)]),
+            ready,
+        )
