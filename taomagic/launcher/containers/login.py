@@ -117,7 +117,9 @@ def login(engine: Engine, registry: str, ask: Callable[[str], str]) -> Credentia
         if registry == NGC:
             user, password = NGC_USER, ask(again if attempt else prompt).strip()
         else:
-            user = ask(f"User name for {registry}: ").strip()
+            user = ask(
+                f"{registry} refuses this login. User name: " if attempt else f"User name for {registry}: "
+            ).strip()
             password = ask(f"Password for {registry}: ") if user else ""
         if not password:
             return None
