@@ -44,11 +44,11 @@ def after(job: Job, snapshot: Snapshot, environ: Mapping[str, str] = os.environ)
 
 
 def _shortened(command: str, environ: Mapping[str, str]) -> str:
-    """Return a command with ``$NAME`` for the folders that have one, the most special ones first."""
+    """Return a command with ``$NAME`` for the folders that have one, the most special ones first; not in quotes."""
     folders = {name: environ.get(name, "").rstrip("/") for name in VARIABLES}
     for name, folder in sorted(folders.items(), key=lambda item: -len(item[1])):
         if folder.count("/") > 1:
-            command = re.sub(rf"(?<![\w/]){re.escape(folder)}(?=/)", f"${name}", command)
+            command = re.sub(rf"(?<![\w/']){re.escape(folder)}(?=/)", f"${name}", command)
     return command
 
 

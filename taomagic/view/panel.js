@@ -355,22 +355,26 @@ function makeChart(key, t) {
     }
     picture.append(s("path", { d: `M${place.left} ${base}H${width - place.right}`, class: "tao-axis" }),
       s("text", { x: place.left - 7, y: place.height - 6, "text-anchor": "end" }, t("epoch")));
-    const labels = [];
     for (const [each, i] of shown()) {
       const [colour, dash] = stroke(i);
       const line = each.points.map(([x, y]) => `${at.x(x).toFixed(1)},${at.y(y).toFixed(1)}`).join(" ");
       picture.append(s("polyline", { points: line, stroke: colour, "stroke-dasharray": dash || null, class: "tao-curve" }));
-      if (each.best) drawBest(each, colour, at, labels);
     }
+    // Points on top of all curves, values on top of all points.
+    const best = shown().filter(([each]) => each.best);
+    for (const [each, i] of best) {
+      picture.append(s("circle", { cx: at.x(each.best[0]), cy: at.y(each.best[1]), r: 3.6, fill: stroke(i)[0], class: "tao-best" }));
+    }
+    const labels = [];
+    for (const [each] of best) drawValue(each, at, labels);
     const all = new Set();
     for (const [each] of shown()) for (const [x] of each.points) all.add(x);
     xs = [...all].sort((a, b) => a - b);
     drawCursor(at);
   }
 
-  function drawBest({ name, best }, colour, at, labels) {
+  function drawValue({ name, best }, at, labels) {
     const [x, y] = [at.x(best[0]), at.y(best[1])];
-    picture.append(s("circle", { cx: x, cy: y, r: 3.6, fill: colour, class: "tao-best" }));
     if (name.startsWith("AP_")) return; // the classes stand in a table; here they would cover each other
     const free = [-9, 17, -22, 30].map((offset) => y + offset).find((spot) =>
       spot > place.top - 2 && spot < place.height - place.bottom - 2 &&
@@ -378,7 +382,7 @@ function makeChart(key, t) {
     if (free === undefined) return;
     labels.push([x, free]);
     const anchor = x > width * 0.75 ? "end" : x < width * 0.25 ? "start" : "middle";
-    picture.append(s("text", { x, y: free, "text-anchor": anchor, fill: colour, class: "tao-value" }, best[2]));
+    picture.append(s("text", { x, y: free, "text-anchor": anchor, class: "tao-value" }, best[2]));
   }
 
   function drawCursor(at) {
@@ -450,8 +454,19 @@ function drawing({ title, svg }) {
   return h("figure", { class: "tao-figure" }, h("div", { class: "tao-title" }, title), document.importNode(parsed, true));
 }
 
+/** Boxes over a picture: true ones dashed, found ones solid with their names. */
+function boxes(picture) {
+  const large = Math.max(picture.width, picture.height);
+  const draw = (all, name) => all.flatMap(([x, y, width, height, said]) => [
+    s("rect", { x, y, width, height, class: name }, s("title", {}, document.createTextNode(said))),
+    name === "tao-found" ? s("text", { x: x + large / 200, y: Math.max(y - large / 150, large / 30), "font-size": large / 30, class: "tao-said" }, said) : "",
+  ].filter(Boolean));
+  return s("svg", { viewBox: `0 0 ${picture.width} ${picture.height}`, "aria-hidden": "true" },
+    ...draw(picture.truth, "tao-true"), ...draw(picture.predicted, "tao-found"));
+}
+
 /** A picture that is asked for when it comes into view. */
-function thumbnail(picture, t, ask) {
+function thumbnail(picture, ask) {
   const frame = h("div", { class: "tao-frame", style: `aspect-ratio:${picture.width}/${picture.height}` });
   const node = h("figure", { class: "tao-picture" }, frame, h("figcaption", { title: picture.caption }, picture.caption));
   new IntersectionObserver(async (entries, observer) => {
@@ -459,8 +474,8 @@ function thumbnail(picture, t, ask) {
     observer.disconnect();
     const bytes = await ask.picture(picture.id);
     if (!bytes) return;
-    const url = URL.createObjectURL(new Blob([bytes], { type: picture.type }));
-    frame.append(h("img", { src: url, alt: picture.alt, onload: () => URL.revokeObjectURL(url) }));
+    const url = URL.createObjectURL(new Blob([bytes]));
+    frame.append(h("img", { src: url, alt: picture.alt, onload: () => URL.revokeObjectURL(url) }), boxes(picture));
   }).observe(node);
   return node;
 }
@@ -477,7 +492,9 @@ function makeResult(result, t, ask) {
   if (tables.length) parts.push(h("div", { class: "tao-row" }, tables));
   if (result.drawings?.length) parts.push(h("div", { class: "tao-charts" }, result.drawings.map(drawing)));
   if (result.pictures?.length) {
-    parts.push(part(t("pictures"), h("div", { class: "tao-pictures" }, result.pictures.map((each) => thumbnail(each, t, ask)))));
+    parts.push(part(t("pictures"), h("div", { class: "tao-key" },
+      h("span", { class: "tao-found" }, t("found")), h("span", { class: "tao-true" }, t("labelled"))),
+    h("div", { class: "tao-pictures" }, result.pictures.map((each) => thumbnail(each, ask)))));
   }
   if (result.files.length) {
     const path = (value) => h("div", { class: "tao-path" }, h("code", {}, value), copyButton(value, t, t("copy_path")));
@@ -705,9 +722,11 @@ function render({ model, el }) {
   };
   listen();
   showState();
-  model.send({ kind: "hello", next: 0 });
+  // The page's language counts unless a person has chosen another one; the kernel then draws everything anew.
+  const lang = document.documentElement.lang;
+  model.send({ kind: "hello", next: 0, lang });
   let closed = false;
-  const later = setInterval(() => { if (!heard && !finished) model.send({ kind: "hello", next: log.next() }); else clearInterval(later); }, 2000);
+  const later = setInterval(() => { if (!heard && !finished) model.send({ kind: "hello", next: log.next(), lang }); else clearInterval(later); }, 2000);
 
   return () => {
     if (closed) return;

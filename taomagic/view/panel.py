@@ -25,6 +25,7 @@ from taomagic.view import next_steps, panel_state, static
 from taomagic.view.panel_state import Lines, Stages
 from taomagic.view.panel_texts import TEXTS
 from taomagic.view.pictures import Gallery
+from taomagic.view.texts import set_page_language, tr
 from taomagic.view.usage import UsageMeter
 from taomagic.view.waiting import KILLED, STOPPING, Stopping
 
@@ -138,8 +139,8 @@ class PanelView:
             assert self._panel is not None
             result = {
                 **panel_state.result(snapshot),
-                "next": [list(each) for each in next_steps.after(self._job, snapshot)],
-                "drawings": [{"title": each.title, "svg": each.svg} for each in drawings],
+                "next": [[tr(title), command] for title, command in next_steps.after(self._job, snapshot)],
+                "drawings": [{"title": tr(each.title), "svg": each.svg} for each in drawings],
                 "pictures": self._gallery.take(drawings),
             }
             self._send_lines(snapshot, with_charts=True)
@@ -160,7 +161,7 @@ class PanelView:
 
         self._panel = Panel(
             head=panel_state.head(self._job, self._stages),
-            texts=TEXTS,
+            texts=words(),
             state=self._state(snapshot),
             foreground=self._foreground,
             kernel=self._kernel,
@@ -229,11 +230,24 @@ class PanelView:
     def _hello(self, content: dict[str, Any]) -> None:
         with self._lock:
             self._heard = True
+            if set_page_language(content.get("lang")):
+                self._change_language()
             first = content.get("next")
             lines = self._lines.since(
                 first if isinstance(first, int) and first >= 0 else 0, panel_state.KEPT_LINES
             )
         self._answer({"kind": "hello", **lines})
+
+    def _change_language(self) -> None:
+        """Tell the page everything anew, in the language that is in force now."""
+        snapshot = self._job.snapshot()
+        if self._panel is None or snapshot.state.finished:
+            return
+        self._panel.head = panel_state.head(self._job, self._stages)
+        self._panel.state = self._state(snapshot)
+        self._panel.texts = words()
+        # A new output is a new view of the widget, which draws itself with these.
+        self._handle.update(self._panel.bundle(snapshot), raw=True)
 
     def _stop(self) -> None:
         wish = self.stopping.ask("button")
@@ -250,6 +264,11 @@ class PanelView:
     def _answer(self, content: dict[str, Any]) -> None:
         if self._panel is not None:
             self._panel.send(content)
+
+
+def words() -> dict[str, str]:
+    """Return the words of the page's script in the language in force."""
+    return {name: tr(text) for name, text in TEXTS.items()}
 
 
 def end_of(path: Path, limit: int = LOG_BYTES) -> str:

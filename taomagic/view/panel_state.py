@@ -17,6 +17,7 @@ from taomagic.launcher.progress import JobState, Snapshot
 from taomagic.view import static, summary
 from taomagic.view.chart import Point, best_point, describe, is_rising, thin
 from taomagic.view.format import STATE_SIGN, clean, number, short_name, without_prefix
+from taomagic.view.texts import tr
 
 #: Lines of the log kept for pages that open later, and lines that a page keeps.
 KEPT_LINES = 5000
@@ -127,11 +128,11 @@ def head(job: Job, stages: Stages) -> dict[str, Any]:
         "card": static.card_label(job.id),
         "label": clean(job.command.label, width=60),
         "command": clean(job.shown, width=4000),
-        "where": clean(job.where, width=200),
-        "why": clean(job.why, width=300),
+        "where": clean(tr(job.where), width=200),
+        "why": clean(tr(job.why), width=300),
         "log": clean(str(job.log_path), width=1000),
         "stages": stages.for_page(),
-        "stage": f"Stage {stages.index + 1} of {len(stages.labels)}" if len(stages.labels) > 1 else "",
+        "stage": tr(f"Stage {stages.index + 1} of {len(stages.labels)}") if len(stages.labels) > 1 else "",
     }
 
 
@@ -154,7 +155,7 @@ def now(
     running = not snapshot.state.finished
     return {
         "state": snapshot.state.value,
-        "chip": f"{STATE_SIGN[snapshot.state]} {snapshot.state.value}",
+        "chip": f"{STATE_SIGN[snapshot.state]} {tr(snapshot.state.value)}",
         "finished": not running,
         "elapsed": round(snapshot.elapsed_s, 1),
         "fraction": None if snapshot.fraction is None else round(snapshot.fraction, 4),
@@ -162,9 +163,9 @@ def now(
         "epochs": [snapshot.epoch or 0, snapshot.epochs]
         if snapshot.epochs and snapshot.epochs <= 200
         else None,
-        "notes": [note for note in (*summary.notes(snapshot), notice if running else "") if note],
+        "notes": [note for note in (*summary.notes(snapshot), tr(notice) if running else "") if note],
         "problem": _problem(snapshot),
-        "tiles": [*_tiles(snapshot), *(list(each) for each in usage if running)],
+        "tiles": [*_tiles(snapshot), *([tr(word) for word in each] for each in usage if running)],
         "bar": shown(bar) if running else "",
     }
 
@@ -177,14 +178,14 @@ def _problem(snapshot: Snapshot) -> dict[str, str] | None:
     ending = "The job was lost." if lost else f"Ended with exit code {snapshot.exit_code}."
     cause = snapshot.cause or (snapshot.errors[-1] if snapshot.errors else ending)
     return {
-        "cause": clean(cause, width=1500),
-        "hint": clean(snapshot.hints[0], width=1500) if snapshot.hints else "",
+        "cause": clean(tr(cause), width=1500),
+        "hint": clean(tr(snapshot.hints[0]), width=1500) if snapshot.hints else "",
     }
 
 
 def _tiles(snapshot: Snapshot) -> list[list[str]]:
     return [
-        [clean(short_name(name), width=24), *summary.latest_and_best(name, snapshot)]
+        [clean(tr(short_name(name)), width=24), *summary.latest_and_best(name, snapshot)]
         for name in summary.watched_names(snapshot)[:6]
     ]
 
@@ -205,7 +206,7 @@ def charts(snapshot: Snapshot) -> list[dict[str, Any]]:
     return [
         {
             "key": key,
-            "title": title,
+            "title": tr(title),
             "told": describe(title, {name: curves[name] for name in names}),
             "series": [_curve(name, curves[name]) for name in names[:ROWS]],
         }
@@ -220,7 +221,7 @@ def _curve(name: str, points: Sequence[Point]) -> dict[str, Any]:
     marked = best is not None and not constant and short_name(name) != "lr"
     return {
         "name": name,
-        "label": clean(short_name(name), width=32),
+        "label": clean(tr(short_name(name)), width=32),
         "points": [[_rounded(x), _rounded(y)] for x, y in thin(points, CHART_POINTS)],
         "best": [best.x, best.y, number(best.y, name), best.epoch, best.kind] if best and marked else None,
     }
@@ -237,7 +238,7 @@ def _metric(name: str, snapshot: Snapshot) -> list[str]:
     last, _ = summary.latest_and_best(name, snapshot)
     best = best_point(name, points) if len(points) > 1 and short_name(name) != "lr" else None
     found = [number(best.y, name), str(best.epoch)] if best else ["", ""]
-    return [clean(short_name(name), width=60), last, *found]
+    return [clean(tr(short_name(name)), width=60), last, *found]
 
 
 def result(snapshot: Snapshot) -> dict[str, Any]:

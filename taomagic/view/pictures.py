@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 #: The most pictures offered, the longer side of what is sent, and the largest file that is sent as it is.
 MOST, SIDE, LIMIT = 60, 640, 4_000_000
-_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".bmp": "image/bmp"}
 
 
 class Gallery:
@@ -58,7 +57,6 @@ def _described(name: str, picture: Thumbnail) -> dict[str, Any]:
         "id": name,
         "caption": picture.path.name,
         "alt": _told(picture),
-        "type": _TYPES.get(picture.path.suffix.lower(), "image/jpeg"),
         "width": picture.width,
         "height": picture.height,
         "predicted": [_box(box) for box in picture.predicted[:100]],
