@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -350,3 +351,19 @@ def test_supervisor_without_a_folder_to_write_to_starts_nothing(tmp_path: Path) 
     assert done.returncode == 1
     assert "directory" in done.stderr.lower()
     assert not (tmp_path / "exit.json").exists()
+
+
+def test_job_is_the_same_through_a_link_to_its_project(
+    project: Path, tmp_path: Path, context: Context
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(project)
+    job = ProcessRunner([sys.executable, "-u", str(FAKE_ENGINE), "polite"]).start(
+        Command("run", "model", "ssd", "train"), replace(context, project_dir=link)
+    )
+    seen = Job(project / ".tao" / "jobs" / job.id)
+    try:
+        assert seen.state is JobState.RUNNING
+        assert seen.kill() is JobState.STOPPED
+    finally:
+        job.kill()
