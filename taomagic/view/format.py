@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 import unicodedata
 
 from taomagic.launcher import events
-from taomagic.launcher.progress import JobState
+from taomagic.launcher.log_forms import split_log
+from taomagic.launcher.states import JobState
 
 #: A sign and a word for each state, so that nothing is told by colour alone.
 STATE_SIGN = {
@@ -26,10 +26,6 @@ _SHORT_NAMES = {
     "mean average precision": "mAP",
     "pruning_ratio": "pruning ratio",
 }
-
-_LOG_PREFIX = re.compile(
-    r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ (?:\[TAO Toolkit\] )?\[(\w+)\] [\w.]+(?: \d+)?:(?: |$)"
-)
 
 
 def duration(seconds: float | None) -> str:
@@ -85,12 +81,11 @@ def clean(text: str, *, width: int | None = None) -> str:
 
 def without_prefix(line: str) -> str:
     """Return a log line without its date, product and module; a level other than INFO stays in front."""
-    match = _LOG_PREFIX.match(line)
-    if match is None:
+    record = split_log(line)
+    if record is None:
         return line
-    level = match.group(1)
-    rest = line[match.end() :]
-    return rest if level == "INFO" else f"{level}: {rest}"
+    level, text = record
+    return text if level == "INFO" else f"{level}: {text}"
 
 
 def display_width(text: str) -> int:
