@@ -13,11 +13,13 @@ import taomagic.deferred  # before anything that imports dataclasses
 from taomagic.errors import StageInterrupted, TaoError, UsageProblem
 from taomagic.launcher import catalog, command
 from taomagic.launcher.command import Command
+from taomagic.launcher.states import JobState
 from taomagic.view import texts
 from taomagic.view.texts import tr
 
 if TYPE_CHECKING:
     from taomagic.launcher.launch import PullView
+    from taomagic.launcher.result import Result
 
 _DESCRIPTION = "Launcher for TAO Toolkit."
 _RELEASE = "TAOMAGIC_RELEASE"
@@ -170,13 +172,24 @@ def _run_task(wanted: Command, options: Mapping[str, str]) -> int:
             )
         )
         return 0
-    from taomagic.view import text  # while the command starts
+    if wanted.runs_program:
+        from taomagic.view import bare
 
-    result = text.follow(job, stream=sys.stdout, raw="raw" in options, bare=wanted.runs_program)
-    # The view has told the cause. Where its output goes to a file, stderr tells it once more.
-    if not result.ok and (wanted.runs_program or not sys.stdout.isatty()):
-        print(tr("\n".join([f"tao {result.label}: {result.reason}", *result.hints[:1]])), file=sys.stderr)
+        ended_well = bare.copy(job, sys.stdout) is JobState.SUCCEEDED
+        if not ended_well:
+            _tell_reason(job.result())
+        return exit_code(job.exit_code, ok=ended_well)
+    from taomagic.view import text
+
+    result = text.follow(job, stream=sys.stdout, raw="raw" in options)
+    if not result.ok and not sys.stdout.isatty():
+        # The view has told the cause. Where its output goes to a file, stderr tells it once more.
+        _tell_reason(result)
     return exit_code(result.exit_code, ok=result.ok)
+
+
+def _tell_reason(result: Result) -> None:
+    print("\n".join([f"tao {result.label}: {result.reason}", *result.hints[:1]]), file=sys.stderr)
 
 
 def _pull_view() -> PullView:

@@ -32,9 +32,10 @@ from taomagic.launcher.cells import Names, split_cell, split_words
 from taomagic.launcher.command import Command
 from taomagic.launcher.context import Context
 from taomagic.launcher.interrupts import interrupts_heard, interrupts_told
-from taomagic.launcher.job import Job, Result
+from taomagic.launcher.job import Job
 from taomagic.launcher.launch import launch
 from taomagic.launcher.options import LANGUAGES, Options, take_options
+from taomagic.launcher.result import Result
 from taomagic.launcher.runners.base import Runner
 from taomagic.magic_lines import ASK, overrides_of, parsed, read_stage, settings_of
 from taomagic.project.environment import derive

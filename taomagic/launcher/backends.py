@@ -123,10 +123,10 @@ def _missing_for_container(command: Command, context: Context) -> str:
         engine = engines.connect(context.environ)
         if not engines.facts(engine).has_gpus:
             return "the Docker engine here offers no GPU"
-        from taomagic.launcher.containers import images
+        from taomagic.launcher.containers import image_facts
 
         image = image_name(command, context)
-        if images.find(engine, image) is None:
+        if image_facts.find(engine, image) is None:
             return f"the image {image} isn't here"
     except EngineProblem:
         return "no Docker engine runs here"

@@ -18,29 +18,28 @@ may still run, and another watcher is started; only where that can't be done is 
 
 from __future__ import annotations
 
-import contextlib
-import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taomagic.errors import EnvironmentProblem
-from taomagic.launcher import hints, processes, records
+from taomagic.launcher import processes, records
 from taomagic.launcher.command import Command
-from taomagic.launcher.events import Event, EventReader
-from taomagic.launcher.log_forms import without_noise
-from taomagic.launcher.progress import Artefact, JobState, Progress, Snapshot
-from taomagic.launcher.result import Result
+from taomagic.launcher.states import JobState
 from taomagic.project.paths import PathMap, read_pairs
 
-__all__ = ["Artefact", "Job", "JobState", "Result", "Snapshot", "Update"]
+if TYPE_CHECKING:
+    from taomagic.launcher.events import Event
+    from taomagic.launcher.log_reader import LogReader
+    from taomagic.launcher.progress import Snapshot
+    from taomagic.launcher.result import Result
 
-#: Bytes of the log that are parsed between two looks at the clock.
-BLOCK = 1 << 18
+__all__ = ["Job", "JobState", "Update"]
+
 #: Bytes at the end of a log that a glance reads; an epoch of a few hundred steps fits into them.
 GLANCE = 1 << 17
 #: Seconds between the record and the supervisor's first sign of life after which the job counts as lost.
@@ -87,9 +86,9 @@ class Job:
         #: Why there, where nobody chose.
         self.why = str(record.get("why") or "")
         self.started = datetime.fromtimestamp(float(record["started"]), UTC)
-        self._record = record
+        self.record = record
         self._next_try = 0.0
-        self._reader: _LogReader | None = None
+        self._reader: LogReader | None = None
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -125,7 +124,7 @@ class Job:
         self._next_try = time.monotonic() + 2.0
         from taomagic.launcher.runners.docker import watch_again
 
-        return watch_again(self.directory, self._record)
+        return watch_again(self.directory, self.record)
 
     @property
     def exit_code(self) -> int | None:
@@ -149,14 +148,14 @@ class Job:
         """Return the job as it is now."""
         with self._lock:
             if self._reader is None:
-                self._reader = _LogReader(self)
+                self._reader = self._new_reader()
             for _ in self._reader.read_all():
                 pass
             return self._reader.snapshot(final=True)
 
     def glance(self) -> Snapshot:
         """Return the job as the end of its log tells it: enough for a list, and quick however long the log is."""
-        reader = _LogReader(self, back=GLANCE)
+        reader = self._new_reader(back=GLANCE)
         for _ in reader.read_all():
             pass
         return reader.snapshot(final=True)
@@ -175,7 +174,7 @@ class Job:
             At most one per ``poll_s`` while text arrives, one a second while none does; the last one holds
             the final state.
         """
-        reader = _LogReader(self)
+        reader = self._new_reader()
         opened, quiet_since = time.monotonic(), float("-inf")
         while True:
             began = time.monotonic()
@@ -223,8 +222,25 @@ class Job:
             time.sleep(0.05)
         return self.result()
 
+    def __await__(self) -> Generator[Any, None, Result]:
+        """Wait for the end in a cell: ``result = await job``, or several with ``await asyncio.gather(one, other)``.
+
+        Other cells' work goes on meanwhile. Whoever stops waiting leaves the job running.
+
+        Raises
+        ------
+        StageFailed
+            The job failed or was stopped; see :meth:`Result.raise_for_state`.
+        """
+        from taomagic.launcher.waiting import until_end
+
+        return until_end(self).__await__()
+
     def result(self) -> Result:
         """Return how the job stands, without waiting."""
+        from taomagic.launcher.log_forms import without_noise
+        from taomagic.launcher.result import Result
+
         now = self.snapshot()
         return Result(
             job_id=self.id,
@@ -275,7 +291,7 @@ class Job:
             _ = self.state  # asked first: it finds a new watcher for a container that has lost its own
         process = records.read_json(self.directory / "process.json")
         if process is not None and self._ended() is None:
-            processes.send(wish, process, self.directory, list(self._record["engine_argv"]))
+            processes.send(wish, process, self.directory, list(self.record["engine_argv"]))
 
     def ends_within(self, seconds: float) -> bool:
         """Wait at most so many seconds for the end, and tell whether it came."""
@@ -285,6 +301,11 @@ class Job:
                 return False
             time.sleep(0.05)
         return True
+
+    def _new_reader(self, back: int | None = None) -> LogReader:
+        from taomagic.launcher.log_reader import LogReader
+
+        return LogReader(self, back)
 
     def explain_end(self) -> tuple[str, str]:
         """Return cause and hint where what ended the command isn't in its log; else empty texts."""
@@ -298,83 +319,13 @@ class Job:
     def _ended(self) -> Mapping[str, Any] | None:
         return records.read_json(self.directory / "exit.json")
 
-    def _path_map(self) -> PathMap:
+    @property
+    def paths(self) -> PathMap:
+        """The translation of the map that it was started with."""
         try:
             return PathMap(read_pairs(self.directory / "mounts.json"))
         except EnvironmentProblem:
             return PathMap()
-
-
-class _LogReader:
-    """Reads a job's log and status file forward, once; with ``back``, only so many bytes before the log's end."""
-
-    def __init__(self, job: Job, back: int | None = None) -> None:
-        self._job = job
-        self._events = EventReader()
-        self._progress = Progress(job._path_map().to_host)
-        self._offset = 0
-        if back is not None:
-            with contextlib.suppress(OSError):
-                self._offset = max(0, job.log_path.stat().st_size - back)
-        status = job._record.get("status_file")
-        self._status = (
-            records.StatusFile(Path(status), int(job._record.get("status_offset", 0))) if status else None
-        )
-
-    def read_all(self) -> Iterator[list[Event]]:
-        """Yield the events of what has been written since the last call, block by block."""
-        try:
-            log = self._job.log_path.open("rb")
-        except FileNotFoundError:
-            return
-        with log:
-            # As far as it is now: a log may grow faster than it is read.
-            end = log.seek(0, os.SEEK_END)
-            log.seek(self._offset)
-            while self._offset < end and (block := log.read(min(BLOCK, end - self._offset))):
-                self._offset += len(block)
-                yield self._take(self._events.feed(block))
-        if self._status is not None:
-            for epoch, rate in self._status.read_rates():
-                self._progress.measure_rate(epoch, rate)
-
-    def close(self) -> list[Event]:
-        """Return the events of a last line without its end."""
-        return self._take(self._events.close())
-
-    def _take(self, events: Iterator[Event]) -> list[Event]:
-        now = time.monotonic()
-        taken = list(events)
-        for event in taken:
-            self._progress.add(event, now)
-        return taken
-
-    def _guesses(self, exit_code: int | None) -> tuple[str, ...]:
-        in_container = self._job.backend == "docker"
-        return hints.guess(exit_code, self._progress.recent_text(), container=in_container)
-
-    def snapshot(self, *, final: bool = False) -> Snapshot:
-        """Return the job as far as it has been read; only a ``final`` one may say that it has ended."""
-        job = self._job
-        state, exit_code = job.state, job.exit_code
-        if state.finished and not final:
-            state, exit_code = JobState.RUNNING, None
-        guesses: tuple[str, ...] = ()
-        cause = ""
-        if state in {JobState.FAILED, JobState.LOST}:
-            cause, hint = job.explain_end()
-            guesses = (hint,) if hint else self._guesses(exit_code)
-        return self._progress.snapshot(
-            state=state,
-            command=job.shown,
-            job_id=job.id,
-            label=job.command.label,
-            exit_code=exit_code,
-            elapsed_s=job.seconds,
-            log_path=job.log_path,
-            hints=guesses,
-            cause=cause,
-        )
 
 
 def _final_state(ended: Mapping[str, Any]) -> JobState:

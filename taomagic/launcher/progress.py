@@ -6,7 +6,6 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from taomagic.launcher.events import (
     Step,
 )
 from taomagic.launcher.log_forms import without_noise
+from taomagic.launcher.states import JobState
 
 #: Lines of the log that a snapshot carries.
 TAIL_LINES = 200
@@ -32,22 +32,6 @@ TAIL_LINES = 200
 SERIES_POINTS = 500
 #: Different errors and warnings that a snapshot carries.
 PROBLEMS = 20
-
-
-class JobState(StrEnum):
-    """Where a job is. ``LOST``: its supervisor died without a result (power cut, ``kill -9``)."""
-
-    STARTING = "starting"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    STOPPED = "stopped"
-    LOST = "lost"
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing more will come."""
-        return self not in {JobState.STARTING, JobState.RUNNING}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from typing import Any
 
 from taomagic.errors import StageFailed, StageInterrupted
 from taomagic.launcher import processes
-from taomagic.launcher.progress import Artefact, JobState
+from taomagic.launcher.progress import Artefact
+from taomagic.launcher.states import JobState
 
 _REASONS = {
     JobState.SUCCEEDED: "",

@@ -18,7 +18,8 @@ from typing import Any
 
 from taomagic.errors import EnvironmentProblem, UsageProblem
 from taomagic.launcher import records
-from taomagic.launcher.job import Job, JobState, Snapshot
+from taomagic.launcher.job import Job, JobState
+from taomagic.launcher.progress import Snapshot
 from taomagic.server.places import JOB_ID, Root
 
 #: Finished jobs that are listed.

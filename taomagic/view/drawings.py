@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from taomagic.launcher.job import Job
-from taomagic.launcher.progress import JobState, Snapshot
+from taomagic.launcher.progress import Snapshot
 from taomagic.launcher.result import Result
+from taomagic.launcher.states import JobState
 from taomagic.view import draw_sources as sources
 from taomagic.view.draw_bars import kept_bars, object_bars, precision_bars
 from taomagic.view.draw_boxes import box_sizes

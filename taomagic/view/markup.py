@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from taomagic.launcher.progress import JobState
+from taomagic.launcher.states import JobState
 from taomagic.view.format import STATE_SIGN, clean
+from taomagic.view.texts import tr
 
 LINE = "rgba(128,128,128,.32)"
 SOFT = "rgba(128,128,128,.10)"
@@ -37,7 +38,12 @@ class Markup(str):
 
 
 def text(value: object) -> Markup:
-    """Return any value as escaped text, without control characters."""
+    """Return any value as escaped text in the reader's language, without control characters."""
+    return value if isinstance(value, Markup) else verbatim(tr(str(value)))
+
+
+def verbatim(value: object) -> Markup:
+    """Return what isn't ours (paths, names, log lines) as escaped text, as it is."""
     return value if isinstance(value, Markup) else Markup(escape(clean(str(value))))
 
 
@@ -53,6 +59,8 @@ def join(children: Iterable[object], separator: str = "") -> Markup:
 def tag(name: str, *children: object, style: str = "", **attributes: str) -> Markup:
     """Return one element. Attribute names may end in ``_`` and use ``_`` for ``-`` (``aria_label``)."""
     named = {key.rstrip("_").replace("_", "-"): value for key, value in attributes.items()}
+    if "aria-label" in named:
+        named["aria-label"] = tr(named["aria-label"])
     if style:
         named["style"] = style
     opening = "".join(f' {key}="{escape(clean(value))}"' for key, value in named.items())
@@ -87,7 +95,7 @@ def code(value: str, style: str = "") -> Markup:
     """Return a path or command in the code font, breaking anywhere rather than overflowing."""
     return tag(
         "code",
-        value,
+        verbatim(value),
         style=f"font-family:{MONO};font-size:12px;background:none;padding:0;color:inherit;overflow-wrap:anywhere;{style}",
     )
 
@@ -99,7 +107,7 @@ def pre(lines: Sequence[str], *, height: str = "", colour: str = "inherit") -> M
         f"{limit}margin:4px 0 0;padding:8px 10px;border-radius:6px;background:{SOFT};color:{colour};"
         f"font-family:{MONO};font-size:11.5px;line-height:1.45;white-space:pre-wrap;overflow-wrap:anywhere"
     )
-    return tag("pre", "\n".join(lines), style=style)
+    return tag("pre", verbatim("\n".join(lines)), style=style)
 
 
 def table(
@@ -109,7 +117,10 @@ def table(
     numeric: Sequence[int] = (),
     tight: Sequence[int] = (),
 ) -> Markup:
-    """Return a table; columns in ``numeric`` are set to the right, those in ``tight`` are not wrapped."""
+    """Return a table; columns in ``numeric`` are set to the right, those in ``tight`` are not wrapped.
+
+    The header is ours and put into the reader's language, the rows are shown as they are.
+    """
 
     def cell(name: str, index: int, value: object) -> Markup:
         side = "right" if index in numeric else "left"
@@ -123,7 +134,8 @@ def table(
 
     head = tag("tr", *(cell("th", i, title) for i, title in enumerate(header)), style="background:none")
     body = (
-        tag("tr", *(cell("td", i, v) for i, v in enumerate(row)), style="background:none") for row in rows
+        tag("tr", *(cell("td", i, verbatim(v)) for i, v in enumerate(row)), style="background:none")
+        for row in rows
     )
     style = "border-collapse:collapse;margin:0;font-size:12.5px;color:inherit;border:0"
     drawn = tag("table", tag("thead", head, style="border:0"), tag("tbody", *body), style=style)

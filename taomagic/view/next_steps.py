@@ -13,7 +13,8 @@ from pathlib import PurePosixPath
 
 from taomagic.launcher.job import Job
 from taomagic.launcher.keys import MASK
-from taomagic.launcher.progress import Artefact, JobState, Snapshot
+from taomagic.launcher.progress import Artefact, Snapshot
+from taomagic.launcher.states import JobState
 
 #: What a model file ends in, the encrypted ones first.
 MODELS = ("tlt", "etlt", "hdf5", "onnx")

@@ -13,7 +13,8 @@ from typing import Any
 
 from taomagic.launcher import events
 from taomagic.launcher.job import Job
-from taomagic.launcher.progress import JobState, Snapshot
+from taomagic.launcher.progress import Snapshot
+from taomagic.launcher.states import JobState
 from taomagic.view import static, summary
 from taomagic.view.chart import Point, best_point, describe, is_rising, thin
 from taomagic.view.format import STATE_SIGN, clean, number, short_name, without_prefix

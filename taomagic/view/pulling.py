@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from taomagic.launcher.containers.images import gigabytes
 from taomagic.launcher.containers.pulling import Layer, PullProgress
-from taomagic.launcher.progress import JobState
+from taomagic.launcher.states import JobState
 from taomagic.view import markup
 from taomagic.view.ask import ask_secret
 from taomagic.view.format import bar, clean, display_width, duration
 from taomagic.view.live import in_notebook
 from taomagic.view.markup import Markup, tag
+from taomagic.view.texts import tr
 
 if TYPE_CHECKING:
     from taomagic.launcher.launch import PullView
@@ -165,19 +166,19 @@ class TextPullView:
         return ask_secret(prompt)
 
     def _write(self, lines: Sequence[str]) -> None:
-        self._stream.write(self._clear() + "".join(f"{line}\n" for line in lines))
+        self._stream.write(self._clear() + "".join(f"{tr(line)}\n" for line in lines))
         self._drawn = 0
         self._stream.flush()
 
     def _draw(self, progress: PullProgress) -> None:
         size = shutil.get_terminal_size()
         drawn = "" if progress.fraction is None else bar(progress.fraction, _BAR_WIDTH) + " "
-        lines = [drawn + _words(progress)]
+        lines = [drawn + tr(_words(progress))]
         if size.lines > LAYERS + 3:  # more than fits can't be redrawn
             for layer in _active(progress):
                 fraction = _layer_fraction(layer)
                 part = bar(fraction, _BAR_WIDTH) if fraction is not None else " " * _BAR_WIDTH
-                lines.append(f"{part} {clean(layer.id)} {layer_words(layer)}")
+                lines.append(f"{part} {clean(layer.id)} {tr(layer_words(layer))}")
         lines = [_fitting(line, size.columns - 1) for line in lines]
         self._stream.write(self._clear() + "\n".join(lines))
         self._drawn = len(lines)
@@ -209,7 +210,7 @@ class LivePullView:
         if now < self._next and not progress.finished:
             return
         self._next = now + REDRAW_S
-        bundle = {"text/html": str(pull_html(progress)), "text/plain": summary(progress)}
+        bundle = {"text/html": str(pull_html(progress)), "text/plain": tr(summary(progress))}
         if self._handle is None:
             from IPython.display import display
 
@@ -229,7 +230,7 @@ def pull_html(progress: PullProgress) -> Markup:
         # The saved notebook keeps one line.
         style = f"color:{markup.MUTED};overflow-wrap:anywhere"
         return markup.card(tag("div", summary(progress), style=style), label="Image")
-    rows = [(markup.code(layer.id), layer_words(layer)) for layer in _active(progress)]
+    rows = [(markup.code(layer.id), tr(layer_words(layer))) for layer in _active(progress)]
     notes = [f"! {note}" for note in progress.notes]
     parts = [
         tag("div", tag("strong", "Pulling the image"), markup.BLANK, markup.code(progress.image)),

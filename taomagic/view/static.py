@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from taomagic.launcher.progress import Artefact, JobState, Snapshot
+from taomagic.launcher.progress import Artefact, Snapshot
+from taomagic.launcher.states import JobState
 from taomagic.view import markup, summary
 from taomagic.view.chart import Point, as_image, chart_svg, describe, is_rising
 from taomagic.view.format import clean, duration, number, short_name
 from taomagic.view.markup import Markup, tag
+from taomagic.view.texts import tr
 
 if TYPE_CHECKING:
     from taomagic.view.draw_types import Drawing
@@ -106,7 +108,7 @@ def _card(snapshot: Snapshot, detail: Detail, live: bool, notice: str, drawings:
 
 def card_label(job_id: str) -> str:
     """Return the name of a job's card; the live panel finds the card by it."""
-    return f"TAO job {job_id}"
+    return tr(f"TAO job {job_id}")
 
 
 def _header(snapshot: Snapshot, detail: Detail) -> Markup:
@@ -224,7 +226,7 @@ def _pictures(drawings: Sequence[Drawing]) -> Markup:
         tag(
             "div",
             markup.heading(drawing.title),
-            Markup(as_image(drawing.svg, drawing.alt)),
+            Markup(as_image(drawing.svg, tr(drawing.alt))),
             style="flex:1 1 320px;min-width:0",
         )
         for drawing in drawings
@@ -258,8 +260,8 @@ def _results(snapshot: Snapshot, detail: Detail) -> Markup:
 def _file_row(artefact: Artefact, count: int, detail: Detail) -> tuple[object, ...]:
     width = min(detail.text_width, 400)
     host, container = clean(str(artefact.host), width=width), clean(artefact.container, width=width)
-    kind = f"{artefact.kind}, last of {count}" if count > 1 else artefact.kind
-    return kind, markup.code(host), "the same" if host == container else markup.code(container)
+    kind = tr(f"{artefact.kind}, last of {count}") if count > 1 else artefact.kind
+    return kind, markup.code(host), tr("the same") if host == container else markup.code(container)
 
 
 def _log(snapshot: Snapshot, detail: Detail, live: bool) -> Markup:
@@ -267,7 +269,9 @@ def _log(snapshot: Snapshot, detail: Detail, live: bool) -> Markup:
     if live:
         # Open and of fixed height: a <details> would close, and the page would jump, at every update.
         now = [clean(snapshot.bar, width=detail.log_width)] if snapshot.bar else []
-        return markup.pre(([*lines, *now] or ["waiting for the first line…"])[-_LIVE_LINES:], height="12em")
+        return markup.pre(
+            ([*lines, *now] or [tr("waiting for the first line…")])[-_LIVE_LINES:], height="12em"
+        )
     path = clean(str(snapshot.log_path or ""), width=detail.text_width)
     where = (
         tag("div", "Full log:", markup.BLANK, markup.code(path), style=f"margin-top:6px;color:{markup.MUTED}")

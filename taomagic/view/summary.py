@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from taomagic.launcher.progress import Artefact, JobState, Snapshot
+from taomagic.launcher.progress import Artefact, Snapshot
+from taomagic.launcher.states import JobState
 from taomagic.view.chart import best_point
 from taomagic.view.fold import fold, shape
 from taomagic.view.format import (
     STATE_SIGN,
     clean,
+    display_width,
     duration,
     number,
     pad,
     short_name,
     without_prefix,
 )
+from taomagic.view.texts import tr
 
 #: The most epochs listed in a saved notebook; of more, the first ones and the last ones are.
 MAX_EPOCH_LINES = 400
@@ -47,11 +50,11 @@ def epoch_line(row: Mapping[str, Any], epochs: int | None, *extra: str) -> str:
     words = [f"Epoch {row['epoch']:>{len(total)}}/{total}"]
     # A NaN loss is news and is shown; a NaN metric only says that this epoch was not evaluated.
     words += [
-        f"{short_name(name)} {number(row[name], name)}"
+        f"{tr(short_name(name))} {number(row[name], name)}"
         for name in _WATCHED
         if name in row and (name == "loss" or row[name] == row[name])
     ]
-    return "  ".join([*words, *(word for word in extra if word)])
+    return "  ".join([*words, *(tr(word) for word in extra if word)])
 
 
 def epoch_lines(snapshot: Snapshot) -> list[str]:
@@ -60,7 +63,7 @@ def epoch_lines(snapshot: Snapshot) -> list[str]:
     if len(lines) > MAX_EPOCH_LINES:
         first = MAX_EPOCH_LINES // 4
         hidden = len(lines) - MAX_EPOCH_LINES
-        lines[first : first + hidden] = [f"… {hidden} epochs left out"]
+        lines[first : first + hidden] = [tr(f"… {hidden} epochs left out")]
     return lines
 
 
@@ -78,7 +81,7 @@ def progress_words(snapshot: Snapshot) -> str:
         words.append(f"{'' if snapshot.activity else 'step '}{snapshot.step} of {snapshot.steps}")
     if running and snapshot.eta_s is not None:
         words.append(f"{duration(snapshot.eta_s)} left")
-    return " · ".join(words)
+    return tr(" · ".join(words))
 
 
 def one_line(snapshot: Snapshot) -> str:
@@ -87,8 +90,10 @@ def one_line(snapshot: Snapshot) -> str:
     progress = progress_words(snapshot)
     if progress:
         said.append(progress)
-    said += [f"{short_name(n)} {number(snapshot.metrics[n], n)}" for n in _WATCHED if n in snapshot.metrics]
-    return " · ".join([*said, duration(snapshot.elapsed_s), f"job {snapshot.job_id}"])
+    said += [
+        f"{tr(short_name(n))} {number(snapshot.metrics[n], n)}" for n in _WATCHED if n in snapshot.metrics
+    ]
+    return tr(" · ".join([*said, duration(snapshot.elapsed_s), f"job {snapshot.job_id}"]))
 
 
 def watched_names(snapshot: Snapshot) -> list[str]:
@@ -107,8 +112,8 @@ def latest_and_best(name: str, snapshot: Snapshot) -> tuple[str, str]:
     if best is None or len(points) < 2 or short_name(name) == "lr":
         return number(last, name), ""
     if best.y == last:
-        return number(last, name), "the best" if snapshot.state.finished else "the best so far"
-    return number(last, name), f"best {number(best.y, name)} in epoch {best.epoch}"
+        return number(last, name), tr("the best" if snapshot.state.finished else "the best so far")
+    return number(last, name), tr(f"best {number(best.y, name)} in epoch {best.epoch}")
 
 
 def notes(snapshot: Snapshot) -> list[str]:
@@ -117,7 +122,7 @@ def notes(snapshot: Snapshot) -> list[str]:
         note for note in snapshot.notes if not (snapshot.state.finished and note.startswith("Estimated time"))
     ]
     return [
-        clean(note, width=300) for note in (*said[-3:], *(f"! {each}" for each in snapshot.warnings[-5:]))
+        clean(tr(note), width=300) for note in (*said[-3:], *(f"! {each}" for each in snapshot.warnings[-5:]))
     ]
 
 
@@ -141,22 +146,24 @@ def closing_lines(snapshot: Snapshot, *, explain: bool = True) -> list[str]:
     )
     time = "after" if snapshot.state is not JobState.SUCCEEDED else "in"
     lines = [
-        f"{STATE_SIGN[snapshot.state]} tao {snapshot.label} {verb} {time} {duration(snapshot.elapsed_s)}"
-        f" (job {snapshot.job_id})"
+        tr(
+            f"{STATE_SIGN[snapshot.state]} tao {snapshot.label} {verb} {time} {duration(snapshot.elapsed_s)}"
+            f" (job {snapshot.job_id})"
+        )
     ]
     names = [*watched_names(snapshot), *(name for name in snapshot.metrics if name.startswith("AP_"))][
         :MAX_ITEMS
     ]
-    rows = [(clean(short_name(name), width=40), *latest_and_best(name, snapshot)) for name in names]
-    width = max((len(name) for name, _, _ in rows), default=0)
+    rows = [(clean(tr(short_name(name)), width=40), *latest_and_best(name, snapshot)) for name in names]
+    width = max((display_width(name) for name, _, _ in rows), default=0)
     lines += [f"  {pad(name, width)}  {value:>9}  {note}".rstrip() for name, value, note in rows]
     files = grouped(snapshot.artefacts)[-MAX_ITEMS:]
-    lines += ["  Files written:"] if files else []
+    lines += [tr("  Files written:")] if files else []
     for artefact, count in files:
         host, container = clean(str(artefact.host), width=500), clean(artefact.container, width=500)
-        earlier = f"   and {count - 1} before it" if count > 1 else ""
+        earlier = tr(f"   and {count - 1} before it") if count > 1 else ""
         lines.append(f"    {host}{earlier}")
-        lines += [f"      in the container {container}"] if container != host else []
+        lines += [tr(f"      in the container {container}")] if container != host else []
     return lines + problem_lines(snapshot) if explain else lines
 
 
@@ -169,7 +176,8 @@ def problem_lines(snapshot: Snapshot) -> list[str]:
     lines += [f"  Hint: {clean(hint, width=1000)}" for hint in snapshot.hints[:1]]
     if snapshot.exit_code is not None:
         lines.append(f"  Exit code: {snapshot.exit_code}")
-    return [*lines, f"  Full log: {snapshot.log_path}"] if snapshot.log_path else lines
+    lines += [f"  Full log: {snapshot.log_path}"] if snapshot.log_path else []
+    return [tr(line) for line in lines]
 
 
 def run_text(snapshot: Snapshot) -> str:

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TextIO
 
 from taomagic.launcher import events
-from taomagic.launcher.job import Job, Result, Update
+from taomagic.launcher.job import Job, Update
 from taomagic.launcher.progress import Snapshot
+from taomagic.launcher.result import Result
 from taomagic.view import summary
 from taomagic.view.fold import Folder
 from taomagic.view.format import bar, clean, display_width, duration, without_prefix
+from taomagic.view.texts import tr
 from taomagic.view.waiting import watch
 
 #: Seconds between two drawings of the live bar.
@@ -24,9 +26,7 @@ _CLEAR = "\r\x1b[K"
 _FRAMES = ("Start to calculate AP for each class", "Execution status: ")
 
 
-def follow(
-    job: Job, stream: TextIO, *, raw: bool = False, bare: bool = False, stop_on_interrupt: bool = True
-) -> Result:
+def follow(job: Job, stream: TextIO, *, raw: bool = False, stop_on_interrupt: bool = True) -> Result:
     """Show a job as text until it has ended.
 
     Parameters
@@ -37,8 +37,6 @@ def follow(
         Where to write. A terminal gets a live bar, anything else only whole lines.
     raw
         Print the log as it is, without folding.
-    bare
-        Print the log, and nothing else: what `tao TASK run PROGRAM` prints may be read by another program.
     stop_on_interrupt
         See :func:`taomagic.view.waiting.watch`.
 
@@ -47,7 +45,7 @@ def follow(
     Result
         How the job ended; ``raise_for_state`` turns a failure into an exception.
     """
-    view = RawView(job, stream, summary=not bare) if raw or bare else TextView(stream)
+    view = RawView(job, stream) if raw else TextView(stream)
     return watch(job, view, stop_on_interrupt=stop_on_interrupt)
 
 
@@ -97,7 +95,7 @@ class TextView:
 
     def notice(self, text: str) -> None:
         """Write a sentence of ours."""
-        self._write([text])
+        self._write([tr(text)])
 
     def close(self, snapshot: Snapshot) -> None:
         """Write the last epoch and the closing summary."""
@@ -128,9 +126,9 @@ class TextView:
                     return []
                 case events.Problem(severity=severity, text=text):
                     sign = "✗" if severity == "error" else "!"
-                    return self._folder.feed(f"{sign} {text}")
+                    return self._folder.feed(f"{sign} {tr(text)}")
                 case events.Hint(text=text):
-                    return [*self._folder.flush(), f"  Hint: {text}"]
+                    return [*self._folder.flush(), tr(f"  Hint: {text}")]
         return [] if line.transient or _is_frame(line.text) else self._folder.feed(without_prefix(line.text))
 
     def _end_epoch(self, snapshot: Snapshot) -> list[str]:
@@ -156,7 +154,9 @@ class TextView:
         if now < self._next_draw:
             return
         self._next_draw, self._drawn = now + REDRAW_S, True
-        words = summary.progress_words(snapshot) or f"{snapshot.state}, {duration(snapshot.elapsed_s)}"
+        words = (
+            summary.progress_words(snapshot) or f"{tr(snapshot.state)}, {tr(duration(snapshot.elapsed_s))}"
+        )
         measured = [f"loss {snapshot.metrics['loss']:.4f}"] if "loss" in snapshot.metrics else []
         said = " · ".join([words, *measured])
         drawn = "" if snapshot.fraction is None else bar(snapshot.fraction, _BAR_WIDTH) + " "
@@ -175,14 +175,11 @@ class RawView:
         Where to.
     explain
         See :class:`TextView`.
-    summary
-        Whether a closing summary follows.
     """
 
-    def __init__(self, job: Job, stream: TextIO, *, explain: bool = True, summary: bool = True) -> None:
+    def __init__(self, job: Job, stream: TextIO, *, explain: bool = True) -> None:
         self._path = job.log_path
         self._explain = explain
-        self._summary = summary
         self._stream = stream
         self._offset = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -193,16 +190,13 @@ class RawView:
 
     def notice(self, text: str) -> None:
         """Write a sentence of ours on a line of its own."""
-        if not self._summary:
-            return
-        self._stream.write(f"\n{text}\n")
+        self._stream.write(f"\n{tr(text)}\n")
 
     def close(self, snapshot: Snapshot) -> None:
         """Copy the rest and write the closing summary."""
         self._copy()
-        if self._summary:
-            self._stream.write("\n".join(["", *summary.closing_lines(snapshot, explain=self._explain), ""]))
-            self._stream.flush()
+        self._stream.write("\n".join(["", *summary.closing_lines(snapshot, explain=self._explain), ""]))
+        self._stream.flush()
 
     def _copy(self) -> None:
         if not self._path.exists():

@@ -8,11 +8,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from taomagic.errors import StageInterrupted
-from taomagic.launcher.job import Job, Result, Update
-from taomagic.launcher.progress import JobState, Snapshot
+from taomagic.launcher.states import JobState
+
+if TYPE_CHECKING:
+    from taomagic.launcher.job import Job, Update
+    from taomagic.launcher.progress import Snapshot
+    from taomagic.launcher.result import Result
 
 STOPPING = "Stopping: the command has been asked to end. Interrupt once more to kill it."
 KILLED = "Killed."
@@ -154,7 +158,7 @@ class _Watching:
             yield
             return
         self._interrupts.give_up = give_up
-        with _on_sigint(self._interrupts.take):
+        with on_sigint(self._interrupts.take):
             yield
 
     def show(self, update: Update) -> None:
@@ -216,7 +220,7 @@ class _Interrupts:
 
 
 @contextmanager
-def _on_sigint(action: Callable[[], None]) -> Iterator[None]:
+def on_sigint(action: Callable[[], None]) -> Iterator[None]:
     """Call ``action`` on each SIGINT inside the block; only the main thread can receive one."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -9,7 +9,7 @@ from taomagic.errors import EnvironmentProblem, UsageProblem
 from taomagic.launcher import backends
 from taomagic.launcher.command import parse_command
 from taomagic.launcher.containers import engine as engines
-from taomagic.launcher.containers import images
+from taomagic.launcher.containers import image_facts
 from taomagic.launcher.containers.api import EngineProblem
 from taomagic.launcher.containers.container import EngineFacts
 from taomagic.launcher.context import Context
@@ -34,7 +34,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
         return EngineFacts(has_gpus=has["gpu"])
 
     monkeypatch.setattr(engines, "facts", facts)
-    monkeypatch.setattr(images, "find", lambda *_: object() if has["image"] else None)
+    monkeypatch.setattr(image_facts, "find", lambda *_: object() if has["image"] else None)
     return has
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from taomagic.launcher import hints
 from taomagic.launcher.events import EventReader
-from taomagic.launcher.progress import SERIES_POINTS, JobState, Progress, Snapshot
+from taomagic.launcher.progress import SERIES_POINTS, Progress, Snapshot
+from taomagic.launcher.states import JobState
 
 
 def snapshot_of(text: str, *, state: JobState = JobState.RUNNING, elapsed_s: float = 0.0) -> Snapshot:

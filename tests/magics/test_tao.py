@@ -19,9 +19,10 @@ from taomagic.errors import (
 )
 from taomagic.launcher.context import Context
 from taomagic.launcher.control import all_jobs
-from taomagic.launcher.job import Job, Result
+from taomagic.launcher.job import Job
 from taomagic.launcher.options import Options, take_options
-from taomagic.launcher.progress import JobState
+from taomagic.launcher.result import Result
+from taomagic.launcher.states import JobState
 
 PRUNE = "ssd prune -m $USER_EXPERIMENT_DIR/{}.hdf5 -o $USER_EXPERIMENT_DIR/out.hdf5 -k $KEY"
 

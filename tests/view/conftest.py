@@ -10,7 +10,8 @@ import pytest
 
 from taomagic.launcher.events import EventReader
 from taomagic.launcher.job import Update
-from taomagic.launcher.progress import JobState, Progress, Snapshot
+from taomagic.launcher.progress import Progress, Snapshot
+from taomagic.launcher.states import JobState
 
 ROOT = "/workspace/tao-experiments"
 RESULTS = f"{ROOT}/ssd/experiment_dir_unpruned"

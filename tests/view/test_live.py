@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from taomagic.launcher.job import Update
-from taomagic.launcher.progress import JobState
+from taomagic.launcher.states import JobState
 from taomagic.view.live import REFRESH_S, LiveView, choose_view
 from taomagic.view.text import RawView, TextView
 

@@ -12,7 +12,7 @@ import pytest
 
 from taomagic.launcher.command import Command
 from taomagic.launcher.job import Update
-from taomagic.launcher.progress import JobState
+from taomagic.launcher.states import JobState
 from taomagic.view import panel
 from taomagic.view.panel import MIME_WIDGET, PATIENCE_S, TICK_S, PanelView, end_of
 from taomagic.view.panel_state import SENT_LINES

@@ -14,7 +14,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from taomagic.launcher.command import Command
-from taomagic.launcher.progress import Artefact, JobState, Snapshot
+from taomagic.launcher.progress import Artefact, Snapshot
+from taomagic.launcher.states import JobState
 from taomagic.view import awaiting, next_steps, usage
 from taomagic.view.draw_types import Box, Drawing, Thumbnail
 from taomagic.view.pictures import SIDE, Gallery

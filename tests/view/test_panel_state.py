@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from taomagic.launcher.events import EventReader
 from taomagic.launcher.job import Update
-from taomagic.launcher.progress import JobState, Snapshot
+from taomagic.launcher.progress import Snapshot
+from taomagic.launcher.states import JobState
 from taomagic.view import panel_state
 from taomagic.view.panel_state import KEPT_LINES, TAIL_BYTES, Lines, Stages
 

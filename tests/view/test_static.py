@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from taomagic.launcher.progress import JobState, Snapshot
+from taomagic.launcher.progress import Snapshot
+from taomagic.launcher.states import JobState
 from taomagic.view import static
 
 VOID = {"img", "br", "hr"}

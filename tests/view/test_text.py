@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from taomagic.launcher.job import Update
-from taomagic.launcher.progress import JobState
+from taomagic.launcher.states import JobState
 from taomagic.view.text import TextView
 
 PASS = "Execution status: PASS\n"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taomagic.errors import EnvironmentProblem, StageInterrupted
 from taomagic.launcher.containers.api import Engine, EngineProblem
+from taomagic.launcher.containers.image_facts import ImageFacts, find
 from taomagic.launcher.containers.names import parse_name
 from taomagic.launcher.containers.problems import explain_pull, login_needed, pull_kind
 from taomagic.launcher.containers.pulling import PullProgress, PullReader, PullState
@@ -35,69 +35,6 @@ _GO_NAMES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 Report = Callable[[PullProgress], None]
 Ask = Callable[[str], str]
-
-
-@dataclass(frozen=True)
-class ImageFacts:
-    """What the engine knows about an image.
-
-    Parameters
-    ----------
-    id
-        Its digest, which no other image has.
-    entrypoint, command
-        What it runs by itself.
-    stop_signal
-        What asks it to end; empty for SIGTERM.
-    user
-        Whom it runs as; empty for root.
-    size
-        Bytes, unpacked.
-    labels
-        What its maker wrote on it.
-    architecture
-        Of the processor that it is for: ``amd64``, ``arm64``.
-    """
-
-    id: str
-    entrypoint: tuple[str, ...] = ()
-    command: tuple[str, ...] = ()
-    stop_signal: str = ""
-    user: str = ""
-    size: int = 0
-    labels: Mapping[str, str] = field(default_factory=dict)
-    architecture: str = ""
-
-    @classmethod
-    def from_inspect(cls, answer: Mapping[str, Any]) -> ImageFacts:
-        """Read the engine's answer to ``GET /images/NAME/json``."""
-        config = answer.get("Config") or {}
-        return cls(
-            id=str(answer["Id"]),
-            entrypoint=_words(config.get("Entrypoint")),
-            command=_words(config.get("Cmd")),
-            stop_signal=str(config.get("StopSignal") or ""),
-            user=str(config.get("User") or ""),
-            size=int(answer.get("Size") or 0),
-            labels=dict(config.get("Labels") or {}),
-            architecture=str(answer.get("Architecture") or ""),
-        )
-
-
-def find(engine: Engine, name: str) -> ImageFacts | None:
-    """Return what the engine knows about an image; ``None`` where it isn't here. Needs no network and no login.
-
-    Raises
-    ------
-    EngineProblem
-        The engine can't be reached, or the name is none.
-    """
-    try:
-        return ImageFacts.from_inspect(engine.get(f"/images/{name}/json"))
-    except EngineProblem as problem:
-        if problem.status == 404:
-            return None
-        raise
 
 
 def ensure(
@@ -311,12 +248,6 @@ def gigabytes(size: float) -> str:
         if size >= scale:
             return f"{size / scale:.1f} {unit}"
     return f"{size / 1e3:.0f} kB"
-
-
-def _words(value: object) -> tuple[str, ...]:
-    if isinstance(value, str):
-        return (value,)
-    return tuple(str(word) for word in value) if isinstance(value, list) else ()
 
 
 def _nobody(_progress: PullProgress) -> None:

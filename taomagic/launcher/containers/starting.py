@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from taomagic.launcher import records
-from taomagic.launcher.containers import images
 from taomagic.launcher.containers.api import Engine, EngineProblem
 from taomagic.launcher.containers.engine import connect, facts
+from taomagic.launcher.containers.image_facts import ImageFacts, find
 from taomagic.launcher.containers.watching import Watcher
 from taomagic.launcher.runners.docker import DockerRunner
 from taomagic.project.mounts import MountMap
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from taomagic.launcher.backends import Choice
     from taomagic.launcher.command import Command
     from taomagic.launcher.containers.container import EngineFacts
-    from taomagic.launcher.containers.images import ImageFacts
     from taomagic.launcher.context import Context
     from taomagic.launcher.job import Job
     from taomagic.launcher.launch import PullView
@@ -81,8 +80,10 @@ def prepare(
     try:
         offered = facts(engine)
         warnings = checks.check(command, context, local=offered.local)
-        image = images.find(engine, name)
+        image = find(engine, name)
         if image is None:
+            from taomagic.launcher.containers import images
+
             image = images.ensure(engine, name, context.environ, report=pull_view() if pull_view else None)
     except EngineProblem as problem:
         from taomagic.launcher.containers.problems import explain

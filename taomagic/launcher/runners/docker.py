@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import shutil
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +20,7 @@ from taomagic.launcher.keys import split_key
 from taomagic.launcher.runners.base import command_record, status_file
 
 if TYPE_CHECKING:
-    from taomagic.launcher.containers.images import ImageFacts
+    from taomagic.launcher.containers.image_facts import ImageFacts
     from taomagic.launcher.context import Context
     from taomagic.launcher.job import Job
 
@@ -122,22 +120,13 @@ class DockerRunner:
                     "new": True,
                 }
             )
-            # A start takes a quarter of a second. What will show the job is loaded meanwhile.
-            loading = threading.Thread(target=_load_ahead)
-            loading.start()
             refused = begin.start(self._engine, name, body)
-            loading.join()
         except EngineProblem as problem:
             from taomagic.launcher.containers.problems import explain
 
             raise explain(problem, "start the container", image=self._image_name) from None
         watcher.send(refused)
         watcher.wait()
-
-
-def _load_ahead() -> None:
-    for module in ("taomagic.launcher.job", "psutil"):
-        importlib.import_module(module)
 
 
 def container_name(job_id: str) -> str:
