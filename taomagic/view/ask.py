@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from taomagic.view.texts import tr
+
 
 def ask_secret(prompt: str) -> str:
     """Ask for something that isn't shown while it is typed, and isn't kept.
@@ -25,7 +27,7 @@ def ask_secret(prompt: str) -> str:
     if not _in_kernel() and not (sys.stdin is not None and sys.stdin.isatty()):
         return ""  # getpass would read the next line of a script, and show it
     try:
-        return getpass(prompt)
+        return getpass(tr(prompt))
     except (EOFError, NotImplementedError):
         # A kernel whose client takes no questions raises StdinNotImplementedError.
         return ""

@@ -14,6 +14,7 @@ from html import escape
 from urllib.parse import quote
 
 from taomagic.view.format import clean, number, short_name
+from taomagic.view.texts import tr
 
 Point = tuple[float, float]
 
@@ -154,9 +155,11 @@ def describe(title: str, series: Mapping[str, Sequence[Point]]) -> str:
         best = best_point(name, points)
         if best is not None:
             told.append(
-                f"{clean(short_name(name), width=40)} {best.kind} {number(best.y, name)} in epoch {best.epoch}"
+                tr(
+                    f"{clean(short_name(name), width=40)} {best.kind} {number(best.y, name)} in epoch {best.epoch}"
+                )
             )
-    return f"{title}: " + "; ".join(told) if told else title
+    return f"{tr(title)}: " + "; ".join(told) if told else tr(title)
 
 
 @dataclass(frozen=True)
@@ -246,7 +249,7 @@ def _free_place(x: float, y: float, labels: list[tuple[float, float]]) -> float 
 
 def _legend(name: str, x: float, colour: str, dash: str, ink: str) -> tuple[list[str], float]:
     dashes = f" stroke-dasharray='{dash}'" if dash else ""
-    label = clean(short_name(name), width=18)
+    label = clean(tr(short_name(name)), width=18)
     parts = [
         f"<path d='M{x:.0f} 12h18' stroke='{colour}' stroke-width='2'{dashes}/>",
         f"<text x='{x + 23:.0f}' y='12' dy='.35em' fill='{ink}'>{escape(label)}</text>",

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from taomagic.view.texts import tr
+
 _VARYING = re.compile(r"0x[0-9a-fA-F]+|\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 # A Keras bar, a tqdm bar: their drawn part changes from line to line.
 _BAR = re.compile(r"\[[=>.\-]+\]|\|[█▉▊▋▌▍▎▏# ]*\|")
@@ -90,6 +92,6 @@ class Folder:
     def flush(self) -> list[str]:
         """Return what is left to say about the run so far, and forget the run."""
         hidden = self._count - self._keep if self._shape else 0
-        ended = self._held if hidden <= self._slack else [f"  … {hidden} more lines like this"]
+        ended = self._held if hidden <= self._slack else [tr(f"  … {hidden} more lines like this")]
         self._shape, self._count, self._held = None, 0, []
         return ended

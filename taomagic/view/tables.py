@@ -14,6 +14,7 @@ from taomagic.view import markup
 from taomagic.view.format import STATE_SIGN, clean, display_width, duration, pad
 from taomagic.view.markup import Markup, tag
 from taomagic.view.summary import progress_words
+from taomagic.view.texts import tr
 
 
 @dataclass(frozen=True)
@@ -45,17 +46,21 @@ class Table:
 
     def __str__(self) -> str:
         """Return the table as text."""
-        lines = [self.title] if self.title else []
-        lines += text_table(self.header, self.rows) if self.rows else []
-        return "\n".join([*lines, *(("", *self.notes) if self.notes else ())])
+        lines = [tr(self.title)] if self.title else []
+        lines += text_table([tr(name) for name in self.header], self._said()) if self.rows else []
+        return "\n".join([*lines, *(("", *map(tr, self.notes)) if self.notes else ())])
 
     def __repr__(self) -> str:
         """Return the text: this is what a terminal and a saved notebook without HTML show."""
         return str(self)
 
+    def _said(self) -> list[list[str]]:
+        """Return the rows in the reader's language; paths and commands stay."""
+        return [[value if i in self.code else tr(value) for i, value in enumerate(row)] for row in self.rows]
+
     def _repr_html_(self) -> str:
         rows = (
-            [_cell(value) if i in self.code else value for i, value in enumerate(row)] for row in self.rows
+            [_cell(value) if i in self.code else value for i, value in enumerate(row)] for row in self._said()
         )
         notes = (tag("div", note, style=f"margin-top:4px;color:{markup.MUTED}") for note in self.notes)
         title = tag("strong", self.title, style="display:block;margin-bottom:6px;font-size:14px")

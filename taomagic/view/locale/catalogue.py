@@ -22,7 +22,8 @@ REMEMBERED = 2048
 
 _PLACE = re.compile(r"\{(\w+)\}")
 _WORD = re.compile(r"[A-Za-z]+")
-_DIGIT = re.compile(r"\d")
+#: A number, or the place for one that a page's script fills in.
+_DIGIT = re.compile(r"\d|^\{\w+\}$")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 #: Ideographs, their punctuation, and full-width forms.
 _WIDE = "\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef“”‘’…—"

@@ -6,8 +6,8 @@
 
 Looks at the syntax trees of all modules that speak to a person. A text is a string, an f-string or a sum of both that
 reads like words: several of them, one that ends like a sentence, or one beside a place. Places of f-strings get names;
-a condition inside gives one text for each outcome. What the search can't tell is listed: single words in :data:`SHORT`,
-texts that come from elsewhere in :data:`FOREIGN`, and strings that nobody reads in ``not_texts.txt``.
+a condition inside gives one text for each outcome. What the search can't tell is listed: single words in :data:`SHORT`
+and :data:`WORDS`, texts that come from elsewhere in :data:`FOREIGN`, strings that nobody reads in ``not_texts.txt``.
 
 Prints what the catalogue lacks and what it has too much; ``--write`` puts it in order, with a gap for what it lacks.
 """
@@ -36,13 +36,18 @@ _OTHERS: Final = re.compile(
 #: Modules in which single words are texts as well, and where: assigned names, keyword arguments, called functions.
 SHORT: Final = {
     "errors.py": {"title"},
-    "launcher/progress.py": {"JobState"},
     "view/panel_texts.py": {"TEXTS"},
     "view/static.py": {"header", "heading", "groups"},
     "view/tables.py": {"header", "_SETTINGS"},
     "view/panel_state.py": {"groups"},
     "project/environment.py": {"TWINS"},
 }
+
+#: Single words that stand alone in a table or a card.
+WORDS: Final = (
+    *("yes", "no", "default", "user", "argument", "setting", "none"),
+    *("Image", "layer", "waiting", "downloaded", "ready", "unpacking", "downloading"),
+)
 
 #: Texts of others that are shown among ours: argparse's, the operating system's, and the engine's notes.
 FOREIGN: Final = (
@@ -144,12 +149,12 @@ _MARKUP: Final = re.compile(
 
 def sources(root: Path = ROOT) -> dict[str, set[str]]:
     """Return all templates, each with the modules that it stands in."""
-    found: dict[str, set[str]] = {text: {"elsewhere"} for text in FOREIGN}
+    found: dict[str, set[str]] = {text: {"elsewhere"} for text in (*FOREIGN, *WORDS)}
     for path in sorted(root.rglob("*.py")):
         name = path.relative_to(root).as_posix()
         if not _OTHERS.search(name):
             logged = _LOGGED if name.startswith("engine/") else ()
-            for text in templates(path.read_text("utf-8"), SHORT.get(name, ()), logged):
+            for text in templates(path.read_text("utf-8"), {*SHORT.get(name, ()), "JobState"}, logged):
                 found.setdefault(text, set()).add(name)
     for text in not_texts():
         found.pop(text, None)
@@ -342,7 +347,7 @@ def _tidy(text: str) -> str:
     text = _PRINTF.sub("{value}", text)
     # A place right before a capital is a sentence of its own (`{hint}Valid flags: …`), a sign before it is decoration.
     text = re.sub(r"^(?:\{\w+\})+(?=[A-Z`])", "", text.strip())
-    text = re.sub(r"^(?:[✓✗■▶!?•…]|- ) ", "", text).strip()
+    text = re.sub(r"^(?:[✓✗■▶!?•…]|- |[;,:]) ", "", text).strip()
     seen: dict[str, int] = {}
 
     def numbered(match: re.Match[str]) -> str:
