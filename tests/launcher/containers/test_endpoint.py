@@ -187,11 +187,12 @@ def test_ssh_ends_with_the_connection(ssh: Path, busybox_image: str) -> None:
     before = children()
     blocks = engine.stream("GET", "/events")
     threading.Timer(
-        0.3, lambda: engine.post("/containers/create", {"Image": busybox_image}, name="h3-ssh-ends")
+        0.3,
+        lambda: engine.post("/containers/create", {"Image": busybox_image}, name="taomagic-test-ssh-ends"),
     ).start()
     next(blocks)
     blocks.close()  # type: ignore[attr-defined]
-    engine.delete("/containers/h3-ssh-ends", force=True)
+    engine.delete("/containers/taomagic-test-ssh-ends", force=True)
     deadline = time.monotonic() + 5
     while children() - before and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -259,6 +260,11 @@ def test_other_addresses_are_errors(url: str) -> None:
 def test_a_port_that_is_no_number_is_an_error() -> None:
     with pytest.raises(EngineProblem, match='"docker" isn\'t a port number'):
         Engine(Endpoint("tcp://127.0.0.1:docker")).get("/version")
+
+
+def test_a_host_that_can_be_no_name_is_an_error() -> None:
+    with pytest.raises(EngineProblem, match="can't be the name of a machine"):
+        Engine(Endpoint("tcp://engine..example:2375")).get("/version")
 
 
 def test_ports_and_ipv6_addresses(monkeypatch: pytest.MonkeyPatch) -> None:

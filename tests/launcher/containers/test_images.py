@@ -82,12 +82,12 @@ def test_facts_of_an_image_are_read(
         "Cmd": ["/bin/bash"],
         "StopSignal": "SIGINT",
         "User": "1000:1000",
-        "Labels": {"maker": "h3"},
+        "Labels": {"maker": "ada"},
     }
     facts = ensure(engine, serve().add("tao/facts", "1", random_layers(1), config=config), environ)
     assert facts.id.startswith("sha256:")
     assert (facts.entrypoint, facts.command) == (("/bin/env", "A=b"), ("/bin/bash",))
-    assert (facts.stop_signal, facts.user, facts.labels) == ("SIGINT", "1000:1000", {"maker": "h3"})
+    assert (facts.stop_signal, facts.user, facts.labels) == ("SIGINT", "1000:1000", {"maker": "ada"})
     assert (facts.size, facts.architecture) == (MEGABYTE, "amd64")
 
 

@@ -249,7 +249,7 @@ def test_a_missing_permission_names_the_group(monkeypatch: pytest.MonkeyPatch) -
 def test_a_real_socket_without_permission(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root to become somebody else")
-    path = Path(f"/tmp/h3-{os.getpid()}.sock")
+    path = Path(f"/tmp/taomagic-test-{os.getpid()}.sock")
     server = socket.socket(socket.AF_UNIX)
     server.bind(str(path))
     path.chmod(0o600)
