@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from IPython.core.error import UsageError
+from IPython.core.magic_arguments import MagicHelpFormatter
 
 from taomagic.errors import EnvironmentProblem, UsageProblem
 from taomagic.launcher import catalog
@@ -14,6 +15,7 @@ from taomagic.launcher.backends import wished
 from taomagic.launcher.cells import Names, Stage, split_words
 from taomagic.launcher.command import CONTROL_WORDS, Command, parse_command
 from taomagic.launcher.options import Options, language
+from taomagic.spec.help_format import HelpFormat
 
 #: What ``--key`` holds when it stands alone.
 ASK = "\0ask"
@@ -44,6 +46,12 @@ def read_stage(stage: Stage, options: Options, names: Names) -> tuple[Command, O
         return parse_command(words), options
 
 
+class _Help(HelpFormat, MagicHelpFormatter):
+    """The help of a magic, in the reader's language."""
+
+    add_usage = MagicHelpFormatter.add_usage
+
+
 def parsed(magic: Any, words: Sequence[str]) -> Any:
     """Return the arguments of a magic, or ``None`` after its help.
 
@@ -54,6 +62,7 @@ def parsed(magic: Any, words: Sequence[str]) -> Any:
     """
     parser = magic.parser
     if {"-h", "--help"} & set(words):
+        parser.formatter_class = _Help
         print(parser.format_help().removeprefix("::\n\n"))
         return None
     known = [option for action in parser._actions for option in action.option_strings]

@@ -39,6 +39,8 @@ from taomagic.launcher.result import Result
 from taomagic.launcher.runners.base import Runner
 from taomagic.magic_lines import ASK, overrides_of, parsed, read_stage, settings_of
 from taomagic.project.environment import derive
+from taomagic.view import texts
+from taomagic.view.texts import tr
 
 
 @magics_class
@@ -244,7 +246,7 @@ class TaoMagics(Magics):
                         job.request_stop()
             raise
         for warning in warnings:
-            print(f"Note: {warning}")
+            print(tr(f"Note: {warning}"))
         return job
 
     async def _watch(
@@ -329,9 +331,11 @@ class TaoMagics(Magics):
         saved = save_spec(Path(names.lookup("LOCAL_SPECS_DIR")), given.name, cell, shown_as=given.name)
         container = Context.current().paths.to_container(saved.path)
         print(
-            f"{'Wrote' if saved.created else 'Changed' if saved.diff else 'Nothing changed in'} {saved.path}"
+            tr(
+                f"{'Wrote' if saved.created else 'Changed' if saved.diff else 'Nothing changed in'} {saved.path}"
+            )
         )
-        print(f"In commands: {container}")
+        print(tr(f"In commands: {container}"))
         print("\n".join(saved.diff))
 
 
@@ -350,6 +354,7 @@ def load(shell: Any) -> None:
     from taomagic.view.awaiting import Awaiting
 
     unload(shell)
+    texts.install(terminal=getattr(shell, "kernel", None) is None)
     magics = TaoMagics(shell)
     shell.register_magics(magics)
     hooks.install(shell, shell_lines=lambda: bool(magics.shell_lines))
@@ -366,7 +371,9 @@ def _tell_running() -> None:
     if jobs:
         said = "; ".join(f"{job.command.label} ({job.id})" for job in jobs)
         print(
-            f"{len(jobs)} job{'s' if len(jobs) > 1 else ''} still running: {said}. See %tao attach ID, %tao list."
+            tr(
+                f"{len(jobs)} job{'s' if len(jobs) > 1 else ''} still running: {said}. See %tao attach ID, %tao list."
+            )
         )
 
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from taomagic.view.chart import nice_ticks
 from taomagic.view.format import clean, display_width
+from taomagic.view.texts import tr
 
 WIDTH = 400
 #: Reads on white (4.5:1) and on black (4.6:1); a page may set another ``color`` on the ``<svg>``.
@@ -71,9 +72,9 @@ class Plot:
             parts.append(rule(f"M{x:.1f} {self.top:g}V{self.bottom:g}", opacity=0.28 if value else 0.8))
             parts.append(text(x, self.bottom + 11, f"{value:g}", anchor="middle"))
         middle = (self.top + self.bottom) / 2
-        parts.append(text((self.left + self.right) / 2, self.bottom + 26, x_name, anchor="middle"))
+        parts.append(text((self.left + self.right) / 2, self.bottom + 26, tr(x_name), anchor="middle"))
         turned = f"transform='translate(7 {middle:g})rotate(-90)' dy='.35em' text-anchor='middle'"
-        return [*parts, f"<text {turned}>{escape(y_name)}</text>"]
+        return [*parts, f"<text {turned}>{escape(tr(y_name))}</text>"]
 
 
 def picture(height: float, alt: str, parts: Iterable[str], *, width: float = WIDTH) -> str:
@@ -81,7 +82,7 @@ def picture(height: float, alt: str, parts: Iterable[str], *, width: float = WID
     return (
         f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width:g} {height:g}' width='{width:g}' "
         f"height='{height:g}' role='img' color='{INK}' fill='currentColor' {_FONT} "
-        f"style='max-width:100%;height:auto'><title>{escape(clean(alt))}</title>{''.join(parts)}</svg>"
+        f"style='max-width:100%;height:auto'><title>{escape(clean(tr(alt)))}</title>{''.join(parts)}</svg>"
     )
 
 
@@ -90,7 +91,12 @@ def text(x: float, y: float, words: str, *, anchor: str = "", fill: str = "", bo
     more = f" text-anchor='{anchor}'" if anchor else ""
     more += f" fill='{fill}'" if fill else ""
     more += " font-weight='600'" if bold else ""
-    return f"<text x='{x:.1f}' y='{y:.1f}' dy='.35em'{more}>{escape(clean(words))}</text>"
+    return f"<text x='{x:.1f}' y='{y:.1f}' dy='.35em'{more}>{escape(_told(words))}</text>"
+
+
+def _told(words: str) -> str:
+    """Return our words in the reader's language; a single word is the name of a class or a layer."""
+    return clean(tr(words) if " " in words else words)
 
 
 def line(
@@ -132,7 +138,7 @@ def text_width(words: str) -> float:
 
 def fit(words: str, units: float) -> str:
     """Return a text shortened in its middle to about so many units: beginning and end of a name both tell it apart."""
-    words = clean(words)
+    words = _told(words)
     if text_width(words) <= units:
         return words
     # The halves lose a character in turn until the rest fits.

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taomagic.view.texts import tr
+
 if TYPE_CHECKING:
     from taomagic.view.draw_types import Box, Drawing, Thumbnail
 
@@ -56,7 +58,7 @@ def _described(name: str, picture: Thumbnail) -> dict[str, Any]:
     return {
         "id": name,
         "caption": picture.path.name,
-        "alt": _told(picture),
+        "alt": tr(_told(picture)),
         "width": picture.width,
         "height": picture.height,
         "predicted": [_box(box) for box in picture.predicted[:100]],

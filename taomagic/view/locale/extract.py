@@ -196,7 +196,11 @@ class _Finder(ast.NodeVisitor):
     def _visit_body(self, node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         for child in ast.iter_child_nodes(node):
             docstring = isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)
-            if not docstring and not isinstance(child, ast.arguments):
+            if isinstance(child, ast.arguments):
+                for default in (*child.defaults, *child.kw_defaults):
+                    if default is not None:
+                        self.visit(default)
+            elif not docstring:
                 self.visit(child)
 
     visit_Module = visit_FunctionDef = visit_AsyncFunctionDef = _visit_body  # noqa: N815 - names of ast's
