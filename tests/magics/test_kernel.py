@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -199,3 +200,68 @@ def test_the_extension_loads_fast_in_a_warm_kernel(notebook: Notebook) -> None:
     heavy = "print([n for n in ('torch', 'numpy', 'google.protobuf', 'nbformat') if n in sys.modules])"
     assert notebook.run(heavy).stdout == "[]\n"
     notebook.run(FIRST_CELL)
+
+
+def test_a_shell_line_of_nvidias_notebooks_shows_the_same_card(notebook: Notebook) -> None:
+    line = PRUNE.format("train-3").replace(" -o", " \\\n    -o")
+    cell = notebook.run(f"x = 1\n!tao {line}\nprint('x is', x)")
+    assert cell.status == "ok"
+    assert "✓ succeeded" in cell.shown("text/html")[0]
+    assert cell.stdout.endswith("x is 1\n")
+    cell = notebook.run(f"!tao {PRUNE.format('fail-1')}\nprint('never')")
+    assert cell.error["ename"] == "StageFailed"
+    assert "never" not in cell.stdout
+    # A line that needs a shell is NVIDIA's `!` as ever: text, and no error.
+    assert "Configuration of the TAO" in notebook.run(f"!{sys.executable} -m taomagic info | cat").stdout
+
+
+def test_jobs_are_awaited_in_a_cell_alone_and_together(notebook: Notebook) -> None:
+    start = "\n".join(f"{name} = %tao {PRUNE.format('train-2')} --background" for name in "ab")
+    cell = notebook.run(
+        f"{start}\nimport asyncio\nboth = await asyncio.gather(a, b)\nprint([r.ok for r in both])"
+    )
+    assert cell.status == "ok"
+    assert "[True, True]" in cell.stdout
+    cell = notebook.run(f"job = %tao {PRUNE.format('fail-3')} --background\nawait job")
+    assert cell.error["ename"] == "StageFailed"
+
+
+def test_interrupting_an_await_leaves_the_job_running_without_a_traceback(notebook: Notebook) -> None:
+    notebook.run(f"job = %tao {PRUNE.format('polite')} --background")
+    cell = notebook.run("print('waiting', flush=True)\nawait job", interrupt_at=("waiting",))
+    assert cell.status == "error"
+    assert "the command goes on" in "\n".join(cell.error["traceback"])
+    assert 'File "' not in "\n".join(cell.error["traceback"])
+    assert notebook.run("print(job.state)").stdout == "running\n"
+    notebook.run("%tao stop {job.id}")
+
+
+def test_an_interrupt_while_a_command_is_checked_is_told_without_a_traceback(notebook: Notebook) -> None:
+    slow = (
+        "import time, taomagic.magics as m\n_launch = m.launch\n"
+        "def slow(*a, **k):\n    print('checking', flush=True)\n    time.sleep(30)\n    return _launch(*a, **k)\n"
+        "m.launch = slow"
+    )
+    notebook.run(slow)
+    began = time.monotonic()
+    cell = notebook.run(f"%tao {PRUNE.format('ok')}", interrupt_at=("checking",))
+    notebook.run("m.launch = _launch")
+    assert time.monotonic() - began < 15
+    assert cell.error["ename"] == "StageInterrupted"
+    assert 'File "' not in "\n".join(cell.error["traceback"])
+
+
+def test_completion_answers_the_front_end(notebook: Notebook) -> None:
+    def ask(code: str) -> dict[str, Any]:
+        notebook.client.complete(code, len(code))
+        reply = notebook.client.get_shell_msg(timeout=20)
+        while reply["msg_type"] != "complete_reply":
+            reply = notebook.client.get_shell_msg(timeout=20)
+        return dict(reply["content"])
+
+    reply = ask("r = %tao ssd ev")
+    assert (reply["matches"], reply["cursor_start"], reply["cursor_end"]) == (["evaluate"], 13, 15)
+    assert ask("%%tao ssd prune\n  -m $USER_EXPERIMENT_DIR/train-3")["matches"] == [
+        "$USER_EXPERIMENT_DIR/train-3.hdf5"
+    ]
+    assert "secret-key" not in str(ask("%tao ssd prune -k "))
