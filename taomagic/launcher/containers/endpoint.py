@@ -85,7 +85,7 @@ class Endpoint:
         OSError
             Nobody answers there.
         BadEndpoint
-            The port isn't a number.
+            The port isn't a number, or the host can't be a name.
         """
         if self._scheme == "unix":
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -100,7 +100,10 @@ class Endpoint:
             return self._over_ssh(timeout)
         secured = bool(self.tls_dir) or self._scheme == "https"
         host, port = _host_and_port(self._rest.partition("/")[0], 2376 if secured else 2375)
-        connection = socket.create_connection((host, port), timeout)
+        try:
+            connection = socket.create_connection((host, port), timeout)
+        except UnicodeError:  # a label of no letters, or of more than 63
+            raise BadEndpoint(f'"{host}" can\'t be the name of a machine.') from None
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if hasattr(socket, "TCP_KEEPIDLE"):
             # A log is followed for hours; a connection that a router has forgotten must be noticed.
