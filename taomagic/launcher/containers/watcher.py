@@ -34,6 +34,8 @@ NOTE_S = 2.0
 PATIENCE_S = 2.0
 #: Seconds for which the removal of an ended container is tried.
 REMOVE_S = 60.0
+#: Seconds for which a container whose starter went away may still be in the making.
+CREATE_S = 10.0
 #: Exit codes of a command that isn't there or can't be executed, as a shell gives them.
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 _SHELL_CODES = {NOT_FOUND, NOT_EXECUTABLE}
@@ -333,6 +335,10 @@ def run(directory: Path, request: dict[str, Any], starter: IO[bytes] | None, rea
     os.close(ready)
     refused = _how_it_started(starter, engine, name) if starter else ""
     if refused is None:
+        # Nothing was started, so there is no job.
+        import shutil
+
+        shutil.rmtree(directory, ignore_errors=True)
         return
     state: dict[str, Any] | None
     if refused:
@@ -341,7 +347,10 @@ def run(directory: Path, request: dict[str, Any], starter: IO[bytes] | None, rea
         state = {"ExitCode": code, "Error": refused}
     else:
         state = watch.until_end()
-    watch.write_end(state, reserve)
+    with contextlib.suppress(
+        FileNotFoundError
+    ):  # who deletes the record of a running job doesn't want its container
+        watch.write_end(state, reserve)
     reserve.unlink(missing_ok=True)
     watch.remove()
 
@@ -351,11 +360,24 @@ def _how_it_started(starter: IO[bytes], engine: Engine, name: str) -> str | None
     try:
         return str(json.loads(starter.readline()))
     except ValueError:  # it went away without a word
-        with contextlib.suppress(EngineProblem):
+        return "" if _was_started(engine, name) else None
+
+
+def _was_started(engine: Engine, name: str) -> bool:
+    """Tell whether a container was started by one who went away; one that was only created is removed."""
+    deadline = time.monotonic() + CREATE_S
+    while time.monotonic() < deadline:
+        try:
             if engine.get(f"/containers/{name}/json")["State"]["Status"] != "created":
-                return ""
+                return True
             engine.delete(f"/containers/{name}", force=True, v=True)
-        return None
+        except EngineProblem as problem:
+            if problem.unreachable:
+                return True  # it may be; that is found out when the engine answers again
+            time.sleep(0.2)  # not there yet, or just going
+        else:
+            return False
+    return False
 
 
 def main() -> int:

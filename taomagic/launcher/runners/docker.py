@@ -16,7 +16,7 @@ from taomagic.launcher.containers.api import Engine, EngineProblem
 from taomagic.launcher.containers.container import EngineFacts, create_body
 from taomagic.launcher.containers.endpoint import BadEndpoint, Endpoint
 from taomagic.launcher.containers.watching import Watcher
-from taomagic.launcher.keys import split_key
+from taomagic.launcher.keys import find_key
 from taomagic.launcher.runners.base import command_record, status_file
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class DockerRunner:
     def _begin(self, name: str, body: dict[str, Any], watcher: Watcher, key: str) -> None:
         """Create the container, start it and have it watched."""
         try:
-            begin.create(self._engine, name, body)
+            # Before there is a container: if we are killed, the watcher tidies up.
             watcher.send(
                 {
                     "endpoint": _endpoint_record(self._engine.endpoint),
@@ -120,6 +120,7 @@ class DockerRunner:
                     "new": True,
                 }
             )
+            begin.create(self._engine, name, body)
             refused = begin.start(self._engine, name, body)
         except EngineProblem as problem:
             from taomagic.launcher.containers.problems import explain
@@ -153,7 +154,7 @@ def watch_again(directory: Path, record: Mapping[str, Any]) -> bool:
     try:
         engine = Engine(Endpoint(**record["endpoint"]))
         words = engine.get(f"/containers/{name}/json", timeout=10.0)["Config"].get("Cmd") or []
-        key = split_key(words)[1] or ""  # so that it is masked in the rest of the log, too
+        key = find_key(words) or ""  # so that it is masked in the rest of the log, too
     except BadEndpoint:
         return False
     except EngineProblem as problem:

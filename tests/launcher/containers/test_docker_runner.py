@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from taomagic.project.mounts import MountMap
 from .images import Daemon, Docker
 
 KEY = "s3cr3t-of-the-class"
+ROOT = Path(__file__).parents[3]
 Start = Callable[..., Job]
 
 
@@ -205,6 +207,14 @@ def test_key_stays_masked_when_another_watcher_takes_over(start: Start) -> None:
     assert log_of(job)[-2] == "line 39"
 
 
+def test_every_form_of_a_key_stays_masked_when_another_watcher_takes_over(start: Start) -> None:
+    job = start("dino", "run", "sh", "-c", f"sleep 2; echo for --key {KEY}; sleep 1")
+    until(lambda: job.state is JobState.RUNNING)
+    kill_watcher(job)
+    assert job.wait(30).ok
+    assert log_of(job) == ["for --key ********"]
+
+
 def test_log_is_complete_when_the_watcher_is_killed_in_mid_run(start: Start) -> None:
     count = 120_000
     job = start("ssd", "train", f"replay.lines={count}", "replay.rate=40000", "replay.stderr_every=7")
@@ -298,6 +308,41 @@ def test_removed_container_is_a_failure_with_its_cause(start: Start, clean_docke
     assert result.state is JobState.FAILED
     assert result.reason
     assert result.exit_code in {None, 137}
+
+
+def test_deleted_record_does_not_keep_the_container(start: Start, clean_docker: Docker) -> None:
+    job = start("ssd", "train", "replay.sleep=2")
+    shutil.rmtree(job.directory)
+    until(lambda: not clean_docker.exists(container_name(job.id)))
+
+
+@pytest.mark.parametrize("step", ["create", "start"])
+@pytest.mark.parametrize("done", [False, True])
+def test_starter_that_is_killed_leaves_no_container_that_nobody_watches(
+    clean_docker: Docker, replayer_image: str, tmp_path: Path, step: str, done: bool
+) -> None:
+    program = f"""
+import os, sys
+from pathlib import Path
+from taomagic.launcher.containers import begin
+from taomagic.project.mounts import MountMap
+from tests.launcher.containers.images import Docker
+from tests.launcher.containers.test_docker_runner import start_in
+real = begin.{step}
+def dying(*arguments):
+    if {done}:
+        real(*arguments)
+    os.kill(os.getpid(), 9)
+begin.{step} = dying
+start_in(Docker({clean_docker.host!r}), Path({str(tmp_path)!r}), {replayer_image!r},
+    ["ssd", "train", "replay.sleep=1"], MountMap())
+"""
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == -9
+    until(lambda: not clean_docker.containers(f"taomagic.project={tmp_path}"))
+    started = step == "start" and done
+    until(lambda: len(records.job_folders(tmp_path)) == int(started))
+    for folder in records.job_folders(tmp_path):
+        assert Job(folder).wait(20).ok
 
 
 def test_refused_container_leaves_no_job(clean_docker: Docker, tmp_path: Path) -> None:
