@@ -199,7 +199,12 @@ class LocalRegistry:
         self._send(handler, 200, content, {"Docker-Content-Digest": digest(content)}, kind)
 
     def _blob(self, handler: BaseHTTPRequestHandler, content: bytes) -> None:
-        handler.send_response(200)
+        # An engine asks for the rest of what it has the beginning of.
+        begin = handler.headers.get("Range", "").removeprefix("bytes=").partition("-")[0]
+        size, content = len(content), content[int(begin) :] if begin else content
+        handler.send_response(206 if begin else 200)
+        if begin:
+            handler.send_header("Content-Range", f"bytes {begin}-{size - 1}/{size}")
         handler.send_header("Content-Length", str(len(content)))
         handler.send_header("Content-Type", "application/octet-stream")
         handler.end_headers()
