@@ -15,7 +15,7 @@ from typing import Any
 from IPython.core.inputtransformer2 import EscapedCommand, assemble_continued_line
 
 from taomagic.errors import EnvironmentProblem
-from taomagic.launcher.shell_lines import as_line_magic, as_magic
+from taomagic.launcher.shell_lines import as_line_magic, as_magic, with_backslashes
 
 #: The name under which IPython knows the completion, e.g. in ``%config IPCompleter.disable_matchers``.
 MATCHER = "taomagic"
@@ -35,7 +35,7 @@ def install(shell: Any, *, shell_lines: Callable[[], bool]) -> None:
     remove(shell)
     manager = shell.input_transformer_manager
     manager.token_transformers.append(_shell_line(shell_lines))
-    shell.input_transformers_cleanup.append(_marked(single_line_cell))
+    shell.input_transformers_cleanup.append(_marked(forgiving))
     if hasattr(shell.Completer, "custom_matchers"):
         shell.Completer.custom_matchers.append(_matcher(shell))
 
@@ -55,12 +55,12 @@ def _marked(hook: Any) -> Any:
     return hook
 
 
-def single_line_cell(lines: list[str]) -> list[str]:
-    """Turn a cell that is one line ``%%tao …`` into ``%tao …``: IPython refuses a cell magic without a body."""
-    if not lines or not lines[0].lstrip().startswith("%%tao"):
+def forgiving(lines: list[str]) -> list[str]:
+    """Understand two cells that IPython refuses: one line ``%%tao …``, and ``%tao …`` that goes on in indented lines."""
+    if not any("tao" in line or "tlt" in line for line in lines[:1]):
         return lines
     magic = as_line_magic("".join(lines))
-    return lines if magic is None else [magic]
+    return with_backslashes(lines) if magic is None else [magic]
 
 
 def _shell_line(wanted: Callable[[], bool]) -> type:

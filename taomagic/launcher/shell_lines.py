@@ -8,6 +8,8 @@ import re
 LAUNCHERS = ("tao", "tao-deploy", "tlt")
 _LINE = re.compile(r"!\s*(?P<name>tao-deploy|tao|tlt)(?=\s|$)\s*(?P<rest>.*)", re.DOTALL)
 _WHOLE_CELL = re.compile(r"\s*%(%tao[ \t]+\S.*?)\s*\Z")
+_FIRST = re.compile(r"[ \t]*(?:[\w.]+\s*=\s*)?(?:%tao|!\s*(?:tao|tao-deploy|tlt))[ \t]")
+_FLAGS = re.compile(r"[ \t]+--?[A-Za-z]")
 # What a shell does and a magic doesn't: other commands, redirections, globs, its own variables, ${NAME:-default}.
 _OPERATORS = frozenset("|&;<>()`*?[")
 _SPECIAL = re.compile(r"\$(?:[(0-9@*#?!'\"-]|\{(?![A-Za-z_]\w*\}))")
@@ -51,6 +53,22 @@ def as_line_magic(cell: str) -> str | None:
     """
     match = _WHOLE_CELL.fullmatch(cell)
     return f"{match[1]}\n" if match and "\n" not in match[1] else None
+
+
+def with_backslashes(lines: list[str]) -> list[str]:
+    """Return a cell whose first command goes on in indented lines of flags, with the backslashes that these need.
+
+    ``%tao`` where ``%%tao`` was meant; Python has no other meaning for such lines.
+    """
+    if not lines or not _FIRST.match(lines[0]):
+        return lines
+    result = list(lines)
+    for number in range(1, len(lines)):
+        before = result[number - 1].rstrip()
+        if not _FLAGS.match(lines[number]) or "#" in before:
+            break
+        result[number - 1] = before + ("\n" if before.endswith("\\") else " \\\n")
+    return result
 
 
 def needs_shell(text: str) -> bool:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taomagic.launcher.cells import Names, split_cell, split_words
-from taomagic.launcher.shell_lines import as_line_magic, as_magic, needs_shell
+from taomagic.launcher.shell_lines import as_line_magic, as_magic, needs_shell, with_backslashes
 
 # Lines as they stand in NVIDIA's notebooks of TAO 3.21 to 6, continued lines joined as IPython joins them.
 NOTEBOOK_LINES = [
@@ -154,3 +154,22 @@ def test_the_home_folder_is_the_shells(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     assert split_words("-r ~/x a~ ~ '~'", NAMES, shell=True) == ["-r", "/home/me/x", "a~", "/home/me", "~"]
     assert split_words("-r ~/x", NAMES) == ["-r", "~/x"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        ("%tao ssd train\n  -e x\n  -r y\nprint(1)\n", "%tao ssd train \\\n  -e x \\\n  -r y\nprint(1)\n"),
+        ("r = %tao ssd train \\\n -e x\n  -r y", "r = %tao ssd train \\\n -e x \\\n  -r y"),
+        ("!tao ssd train\n --gpus 1\n", "!tao ssd train \\\n --gpus 1\n"),
+        ("%tao list\nprint(1)\n", None),
+        ("%tao list\n-x\n", None),
+        ("%%tao ssd train\n  -e x\n", None),
+        ("x = 1\n%tao ssd train\n  -e x\n", None),
+        ("y = (1\n  -x)\n", None),
+        ("", None),
+    ],
+)
+def test_flags_in_indented_lines_belong_to_the_command_above(cell: str, expected: str | None) -> None:
+    lines = cell.splitlines(keepends=True)
+    assert "".join(with_backslashes(lines)) == (cell if expected is None else expected)

@@ -244,3 +244,11 @@ def test_a_cell_magic_of_one_line_is_understood(shell: InteractiveShell) -> None
     run = shell.run_cell(f"%%tao {PRUNE.format('ok')}")
     assert run.success
     assert run.result.ok
+
+
+def test_percent_where_two_were_meant_is_understood(shell: InteractiveShell) -> None:
+    run = shell.run_cell(
+        "r = %tao ssd prune\n  -m $USER_EXPERIMENT_DIR/ok.hdf5\n  -o $USER_EXPERIMENT_DIR/o.hdf5\nx = r.ok"
+    )
+    assert run.success
+    assert shell.user_ns["x"] is True
