@@ -6,6 +6,9 @@ import type { Api, Details, Job } from './api';
 import { figure } from './format';
 import { say } from './words';
 
+/** Files that are shown at once; a training writes one in each epoch. */
+const LATEST = 5;
+
 interface Props {
   job: Job;
   api: Api;
@@ -29,6 +32,7 @@ export function DetailsView({ job, api, browse }: Props): React.ReactElement {
   if (problem || details === null) {
     return <p className="jp-TaoJobs-empty">{problem || say('Reading …')}</p>;
   }
+  const earlier = Math.max(0, details.artefacts.length - LATEST);
   return (
     <div className="jp-TaoJobs-details">
       {details.problem && <Fact name={say('Problem')}>{details.problem}</Fact>}
@@ -38,22 +42,16 @@ export function DetailsView({ job, api, browse }: Props): React.ReactElement {
         </Fact>
       ))}
       <Figures title={say('Metrics')} values={details.metrics} />
-      <Figures title={say('AP by class')} values={details.per_class_ap} />
+      <Figures title={say('AP by class')} values={details.per_class_ap} kind="AP" />
       {details.artefacts.length > 0 && (
         <Fact name={say('Files')}>
-          <ul>
-            {details.artefacts.map(file => (
-              <li key={file.container} title={`${say('in the container')}: ${file.container}`}>
-                {file.path === null ? (
-                  file.name
-                ) : (
-                  <button className="jp-TaoJobs-link" onClick={() => browse(file.path!)}>
-                    {file.name}
-                  </button>
-                )}
-              </li>
-            ))}
-          </ul>
+          {earlier > 0 && (
+            <details>
+              <summary>{say('{n} earlier ones', { n: earlier })}</summary>
+              <Files files={details.artefacts.slice(0, earlier)} browse={browse} />
+            </details>
+          )}
+          <Files files={details.artefacts.slice(earlier)} browse={browse} />
         </Fact>
       )}
       {details.notes.length > 0 && <Fact name={say('Notes')}>{details.notes.join(' ')}</Fact>}
@@ -69,6 +67,24 @@ export function DetailsView({ job, api, browse }: Props): React.ReactElement {
   );
 }
 
+function Files({ files, browse }: { files: Details['artefacts']; browse: Props['browse'] }): React.ReactElement {
+  return (
+    <ul>
+      {files.map(({ name, path, container }) => (
+        <li key={container} title={`${say('in the container')}: ${container}`}>
+          {path === null ? (
+            name
+          ) : (
+            <button className="jp-TaoJobs-link" onClick={() => browse(path)}>
+              {name}
+            </button>
+          )}
+        </li>
+      ))}
+    </ul>
+  );
+}
+
 function Fact({ name, children }: { name: string; children: React.ReactNode }): React.ReactElement {
   return (
     <div className="jp-TaoJobs-fact">
@@ -78,7 +94,14 @@ function Fact({ name, children }: { name: string; children: React.ReactNode }): 
   );
 }
 
-function Figures({ title, values }: { title: string; values: Record<string, number | null> }): React.ReactElement | null {
+interface FiguresProps {
+  title: string;
+  values: Record<string, number | null>;
+  /** What all of them are, where the names don't tell. */
+  kind?: string;
+}
+
+function Figures({ title, values, kind }: FiguresProps): React.ReactElement | null {
   const names = Object.keys(values);
   if (names.length === 0) {
     return null;
@@ -89,8 +112,8 @@ function Figures({ title, values }: { title: string; values: Record<string, numb
         <tbody>
           {names.map(name => (
             <tr key={name}>
-              <th scope="row">{name}</th>
-              <td>{figure(values[name])}</td>
+              <th scope="row">{name.replace(/_/g, ' ')}</th>
+              <td>{figure(values[name], kind ?? name)}</td>
             </tr>
           ))}
         </tbody>

@@ -47,14 +47,15 @@ export function ago(seconds: number): string {
   return say('{time} ago', { time: days === 1 ? say('1 day') : say('{n} days', { n: days }) });
 }
 
-export function figure(value: number | null): string {
+/** Return a metric with the digits that matter; learning rates in powers of ten. */
+export function figure(value: number | null, name = ''): string {
   if (value === null) {
     return '–';
   }
-  if (Number.isInteger(value)) {
-    return String(value);
+  if (/^(lr|learning_rate)$/.test(name)) {
+    return value.toExponential(2);
   }
-  return Math.abs(value) < 1e-3 ? value.toExponential(2) : value.toFixed(4);
+  return Number.isInteger(value) && !/^(mAP|AP)|loss/.test(name) ? String(value) : value.toFixed(4);
 }
 
 function two(value: number): string {

@@ -135,7 +135,7 @@ function JobView({ job, model, actions, open, toggle }: RowProps): React.ReactEl
   const place = job.project === '' ? '/' : job.project;
   const told = [
     running ? say('for {time}', { time: duration(job.seconds) }) : say('took {time}', { time: duration(job.seconds) }),
-    job.map === null ? '' : `mAP ${figure(job.map)}`,
+    job.map === null ? '' : `mAP ${figure(job.map, 'mAP')}`,
     place,
     running ? '' : ago(job.age - job.seconds)
   ].filter(Boolean);

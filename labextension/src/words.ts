@@ -55,6 +55,7 @@ const CHINESE: Record<string, string> = {
   Metrics: '指标',
   'AP by class': '各类别 AP',
   Files: '文件',
+  '{n} earlier ones': '更早的 {n} 个文件',
   'in the container': '容器内',
   Problem: '问题',
   Hint: '提示',
