@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
+from types import FrameType
 
 from taomagic import errors
 from taomagic.errors import EnvironmentProblem, UsageProblem
@@ -46,13 +48,20 @@ def open_shell(command: Command, context: Context, pull_view: PullView | None = 
     UsageProblem
         There is no terminal.
     EnvironmentProblem
-        The container can't be started, or the ``docker`` command isn't here: a terminal's keys are its business.
+        The container can't be started, containers are switched off, or the ``docker`` command isn't here: a terminal's
+        keys are its business.
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageProblem(
             f"`tao {command.label}` alone opens a shell in the task's container, which needs a terminal.",
             where=f"tao {command.label}",
             hint=f"In a terminal: tao {command.label}. One command here: tao {command.label} run ls -l /workspace",
+        )
+    if context.environ.get("TAO_DOCKER_DISABLE", "0") not in {"", "0"}:
+        raise EnvironmentProblem(
+            "TAO_DOCKER_DISABLE is set, so there is no container to open a shell in.",
+            where=f"tao {command.label}",
+            hint="Unset TAO_DOCKER_DISABLE, or run the program here: tao TASK run COMMAND …",
         )
     if shutil.which("docker") is None:
         raise EnvironmentProblem(
@@ -77,7 +86,12 @@ def open_shell(command: Command, context: Context, pull_view: PullView | None = 
     )
     body.update(Cmd=list(SHELL), Tty=True, OpenStdin=True, StdinOnce=True)
     body.update(AttachStdin=True, AttachStdout=True, AttachStderr=True)
+    # The shell is process 1, as with `docker run -it`: an engine's init may be missing, and only begin.start mends that.
+    body["HostConfig"].update(AutoRemove=True, Init=False)
     body["Labels"] = {label: value for label, value in body["Labels"].items() if label != "taomagic.job"}
+    # A terminal that is closed doesn't end a shell in a container.
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, _leave)
     try:
         begin.create(engine, name, body)
         # A socket that we found by ourselves, `docker` may not find; DOCKER_HOST and contexts it knows as we do.
@@ -89,3 +103,8 @@ def open_shell(command: Command, context: Context, pull_view: PullView | None = 
         raise explain(problem, "open the shell", image=image_name) from None
     finally:
         begin.remove(engine, name)
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    """Leave by way of everything that tidies up."""
+    raise SystemExit(128 + number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
 import subprocess
 import sys
 import time
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from taomagic.errors import UsageProblem
+from taomagic.errors import EnvironmentProblem, UsageProblem
 from taomagic.launcher.command import parse_command
+from taomagic.launcher.containers.shell import open_shell
 from taomagic.launcher.context import Context
 from taomagic.launcher.launch import launch
 
@@ -53,6 +55,14 @@ def test_task_alone_opens_a_shell_in_its_container(
     assert clean_docker("ps", "-aq") == before
 
 
+def test_shell_needs_containers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for stream in (sys.stdin, sys.stdout):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+    context = Context.current({"HOME": str(tmp_path), "TAO_DOCKER_DISABLE": "1"}, tmp_path)
+    with pytest.raises(EnvironmentProblem, match="TAO_DOCKER_DISABLE"):
+        open_shell(parse_command(["ssd"]), context)
+
+
 def test_shell_without_a_terminal_is_explained(tmp_path: Path) -> None:
     environ = {**os.environ, "HOME": str(tmp_path)}
     done = subprocess.run(
@@ -80,3 +90,39 @@ def _read(terminal: int) -> bytes:
     except OSError:  # its other end is closed
         time.sleep(0.1)
         return b""
+
+
+def test_shell_leaves_nothing_behind_when_its_terminal_is_closed(
+    clean_docker: Docker, busybox_image: str, tmp_path: Path
+) -> None:
+    ours, theirs = pty.openpty()
+    environ = {**clean_docker.environ, "HOME": str(tmp_path), "TAOMAGIC_IMAGE": busybox_image}
+    environ.pop("LAUNCHER_MOUNTS", None)
+    shell = subprocess.Popen(
+        [sys.executable, "-m", "taomagic", "ssd"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        cwd=tmp_path,
+        env={**environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        start_new_session=True,
+    )
+    os.close(theirs)
+    of_this_test = f"taomagic.project={tmp_path}"
+    try:
+        seen = b""
+        deadline = time.monotonic() + 30
+        while b"# " not in seen and time.monotonic() < deadline:
+            seen += _read(ours)
+        assert clean_docker.containers(of_this_test)
+        shell.send_signal(signal.SIGHUP)
+        assert shell.wait(20) == 128 + signal.SIGHUP
+        while clean_docker.containers(of_this_test) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not clean_docker.containers(of_this_test)
+    finally:
+        os.close(ours)
+        shell.kill()
+        shell.wait()
+        if left := clean_docker.containers(of_this_test):
+            clean_docker("rm", "-f", *left)
