@@ -86,7 +86,7 @@ def open_shell(command: Command, context: Context, pull_view: PullView | None = 
     )
     body.update(Cmd=list(SHELL), Tty=True, OpenStdin=True, StdinOnce=True)
     body.update(AttachStdin=True, AttachStdout=True, AttachStderr=True)
-    # The shell is process 1, as with `docker run -it`: an engine's init may be missing, and only begin.start mends that.
+    # The shell is process 1, as with `docker run -it`: an engine may lack its init, and only begin.start mends that.
     body["HostConfig"].update(AutoRemove=True, Init=False)
     body["Labels"] = {label: value for label, value in body["Labels"].items() if label != "taomagic.job"}
     # A terminal that is closed doesn't end a shell in a container.
