@@ -56,7 +56,7 @@ def _marked(hook: Any) -> Any:
 
 
 def forgiving(lines: list[str]) -> list[str]:
-    """Understand two cells that IPython refuses: one line ``%%tao …``, and ``%tao …`` that goes on in indented lines."""
+    """Understand two cells that IPython refuses: one line ``%%tao …``, and ``%tao …`` going on in indented lines."""
     if not any("tao" in line or "tlt" in line for line in lines[:1]):
         return lines
     magic = as_line_magic("".join(lines))

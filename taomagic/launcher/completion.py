@@ -21,7 +21,7 @@ from taomagic.launcher.completion_paths import Paths
 from taomagic.launcher.context import Context
 from taomagic.launcher.names import Names
 from taomagic.launcher.options import LANGUAGES, OPTIONS, take_options
-from taomagic.launcher.shell_lines import needs_shell
+from taomagic.launcher.shell_lines import needs_shell, with_backslashes
 from taomagic.project.nets import FAMILY_A
 
 #: The arguments of ``%tao_env``, and what their values are.
@@ -117,7 +117,7 @@ def _command_before(text: str) -> tuple[str, str] | None:
         return None if rest is None else ("tao", rest)
     if text.lstrip().startswith("%%") and "\n" not in text:
         return None
-    match = _LINE.match(_logical_line(text))
+    match = _LINE.match(_logical_line("".join(with_backslashes(text.splitlines(keepends=True)))))
     if match is None:
         return None
     name = match["magic"].lstrip("%! \t")

@@ -164,6 +164,10 @@ def test_values_are_what_the_flag_takes(words: Words) -> None:
     assert "--volume" in words("%tao --")
 
 
+def test_lines_of_flags_below_a_command_belong_to_it(words: Words) -> None:
+    assert words("%tao ssd prune\n  -m x\n  -eq un") == ["union"]
+
+
 def test_the_keys_value_is_never_shown(words: Words, facts: Facts) -> None:
     assert words("%tao ssd train -k ") == ["$KEY"]
     for text in (
@@ -257,10 +261,16 @@ def test_control_words_have_arguments_of_their_own(words: Words) -> None:
 def test_the_environments_arguments(words: Words) -> None:
     assert words("%tao_env ")[0] == "ssd"
     assert words("%tao_env det") == ["detectnet_v2"]
-    assert (
-        words("%tao_env --")
-        == ["--project-dir", "--data-dir", "--key", "--gpus", "--backend", "--release", "--lang", "--show"]
-    )
+    assert words("%tao_env --") == [
+        "--project-dir",
+        "--data-dir",
+        "--key",
+        "--gpus",
+        "--backend",
+        "--release",
+        "--lang",
+        "--show",
+    ]
     assert words("%tao_env ssd --lang ") == ["en", "zh"]
     assert words("%tao_env --release 5.5") == ["5.5.0"]
     assert words("%tao_env --backend=d") == ["--backend=docker"]
