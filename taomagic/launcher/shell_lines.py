@@ -11,7 +11,8 @@ _WHOLE_CELL = re.compile(r"\s*%(%tao[ \t]+\S.*?)\s*\Z")
 _FIRST = re.compile(r"[ \t]*(?:[\w.]+\s*=\s*)?(?:%tao|!\s*(?:tao|tao-deploy|tlt))[ \t]")
 _FLAGS = re.compile(r"[ \t]+--?[A-Za-z]")
 # What a shell does and a magic doesn't: other commands, redirections, globs, its own variables, ${NAME:-default}.
-_OPERATORS = frozenset("|&;<>()`*?[")
+_OPERATORS = frozenset("|&;<>()`")
+_GLOBS = frozenset("*?[")
 _SPECIAL = re.compile(r"\$(?:[(0-9@*#?!'\"-]|\{(?![A-Za-z_]\w*\}))")
 _IN_QUOTES = re.compile(r"`|\$(?:[(0-9@*#?!-]|\{(?![A-Za-z_]\w*\}))")
 
@@ -73,7 +74,7 @@ def with_backslashes(lines: list[str]) -> list[str]:
 
 def needs_shell(text: str) -> bool:
     """Tell whether a command line has something that only a shell understands, outside quotes and ``{…}``."""
-    position, at_word_start, depth = 0, True, 0
+    position, at_word_start, depth, setting = 0, True, 0, False
     while position < len(text):
         char = text[position]
         if char == "\\":
@@ -101,6 +102,7 @@ def needs_shell(text: str) -> bool:
         else:
             position += 1
         at_word_start = char.isspace()
+        setting = not at_word_start and (setting or char == "=")
     return False
 
 

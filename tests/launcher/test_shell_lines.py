@@ -31,6 +31,7 @@ NOTEBOOK_LINES = [
     "!tao model ssd evaluate --gpu_index 0 -m $USER_EXPERIMENT_DIR/weights/ssd_resnet18_epoch_$EPOCH.hdf5",
     "!tao ssd export -m ssd_resnet18_epoch_080.tlt -k $KEY -o out.etlt --batch_size 16 --gen_ds_config",
     "!tao ssd run ls -l $USER_EXPERIMENT_DIR",
+    "!tao model dino train -e $SPECS_DIR/train.yaml results_dir=$RESULTS_DIR/ train.gpu_ids=[0,1]",
     "!tlt ssd train -e $SPECS_DIR/ssd_train_resnet18_kitti.txt -k $KEY",
 ]
 
@@ -68,6 +69,7 @@ def test_the_launcher_alone_shows_its_help(line: str) -> None:
         "ssd train -e $'a\\tb'",
         "ssd evaluate -m weights/*.tlt",
         "ssd evaluate -m weights/[ab].tlt",
+        "dino train a=[0] [0]",
         "ssd evaluate -m ~other/x.tlt",
         'ssd train -e "a`pwd`b"',
         "--version",
