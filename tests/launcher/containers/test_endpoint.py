@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -163,6 +164,28 @@ def test_a_socket_named_with_the_ssh_host_is_passed_on(ssh: Path, monkeypatch: p
     ]  # fmt: skip
     assert "-l" not in words
     assert "-p" not in words
+
+
+def test_requests_share_one_login_over_ssh_unless_that_is_switched_off(
+    ssh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="tao-", dir="/tmp") as folder:  # short enough for a socket's path
+        monkeypatch.setenv("DOCKER_CONFIG", f"{folder}/new")
+        engine = Engine(Endpoint("ssh://gpu.example"))
+        engine.get("/_ping")
+        words = ssh.read_text(encoding="utf-8").split()
+        assert {"ControlMaster=auto", f"ControlPath={folder}/new/tao-%C", "ControlPersist=60s"} <= set(words)
+        assert Path(folder, "new").stat().st_mode & 0o77 == 0  # nobody else may use our login
+        monkeypatch.setenv("DOCKER_SSH_MUX_PERSIST", "5m")
+        engine.get("/_ping")
+        assert "ControlPersist=5m" in ssh.read_text(encoding="utf-8")
+        monkeypatch.setenv("DOCKER_SSH_NO_MUX", "1")
+        engine.get("/_ping")
+        assert "Control" not in ssh.read_text(encoding="utf-8")
+        monkeypatch.delenv("DOCKER_SSH_NO_MUX")
+        monkeypatch.setenv("DOCKER_CONFIG", f"{folder}/{'long' * 20}")
+        engine.get("/_ping")
+        assert "Control" not in ssh.read_text(encoding="utf-8")
 
 
 def test_a_refusal_of_ssh_is_told_in_its_own_words(ssh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
