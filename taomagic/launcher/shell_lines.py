@@ -93,10 +93,10 @@ def needs_shell(text: str) -> bool:
         elif char == "#" and at_word_start:
             end = text.find("\n", position)
             position = len(text) if end < 0 else end
-        elif (
-            char in _OPERATORS or _SPECIAL.match(text, position) or _other_home(text, position, at_word_start)
-        ):
+        elif char in _OPERATORS or _SPECIAL.match(text, position):
             return True
+        elif _other_home(text, position, at_word_start) or (char in _GLOBS and not setting):
+            return True  # train.gpu_ids=[0,1] could only mean files of strange names
         elif char == "$" and text[position + 1 : position + 2] == "{":
             position = text.index("}", position)
         else:
