@@ -18,6 +18,7 @@ from taomagic.view import texts
 from taomagic.view.texts import tr
 
 if TYPE_CHECKING:
+    from taomagic.launcher.job import Job
     from taomagic.launcher.launch import PullView
     from taomagic.launcher.result import Result
 
@@ -147,9 +148,18 @@ def own_options(words: list[str]) -> tuple[dict[str, str], list[str]]:
                 )
         else:
             rest.append(word)
-            if word == command.RUN and len(rest) == (3 if rest[0] in catalog.GROUPS else 2):
+            if word == command.RUN and _is_behind_task(rest[:-1]):
                 rest += following  # `tao ssd run PROGRAM …`: all that follows is the program's
     return options, rest
+
+
+def _is_behind_task(words: list[str]) -> bool:
+    """Tell whether the words are a task and nothing but volumes for it: then `run` is next."""
+    try:
+        words = command.split_volumes(words)[0]
+    except UsageProblem:  # told in its turn
+        return False
+    return len(words) == (2 if words[:1] and words[0] in catalog.GROUPS else 1)
 
 
 def _run_task(wanted: Command, options: Mapping[str, str]) -> int:
@@ -161,6 +171,25 @@ def _run_task(wanted: Command, options: Mapping[str, str]) -> int:
 
         return open_shell(wanted, Context.current(), _pull_view())
     job, warnings = launch(wanted, backend=options.get("backend"), pull_view=_pull_view)
+    try:
+        return _show(job, warnings, wanted, options)
+    except KeyboardInterrupt:
+        job.stop()  # it came before the view took interrupts
+        raise
+    except BrokenPipeError:
+        # `tao ssd run PROGRAM | head`: a program ends with its pipe. A training is worth more than its output.
+        if wanted.runs_program:
+            job.stop()
+        else:
+            print(
+                tr(f"Job {job.id} goes on. Follow it: tao attach {job.id}   End it: tao stop {job.id}"),
+                file=sys.stderr,
+            )
+        raise
+
+
+def _show(job: Job, warnings: Sequence[str], wanted: Command, options: Mapping[str, str]) -> int:
+    """Show a job until it has ended, unless it shall run in the background; return the exit code."""
     for warning in warnings:
         print(tr(f"Warning: {warning}"), file=sys.stderr)
     if job.why and not wanted.runs_program:

@@ -13,8 +13,11 @@ import pytest
 from taomagic import cli
 from taomagic.cli import exit_code, tao, tao_deploy
 from taomagic.launcher import preflight
+from taomagic.launcher.context import Context
+from taomagic.launcher.control import all_jobs
 from taomagic.launcher.runners import process
 from taomagic.launcher.runners.process import ProcessRunner
+from taomagic.launcher.states import JobState
 
 FAKE_ENGINE = Path(__file__).parent / "launcher" / "fake_engine.py"
 
@@ -240,3 +243,45 @@ def test_options_behind_run_belong_to_the_program() -> None:
         "x",
         "--raw",
     ]
+    behind_volumes = ["ssd", "--volume", "/a:/b", "--volume=/c:/d", "run", "x", "--raw"]
+    assert cli.own_options(behind_volumes) == ({}, behind_volumes)
+
+
+def test_program_ends_with_its_pipe(project: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "taomagic", "ssd", "run", "sh", "-c", "while echo x; do sleep 0.01; done"],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TAO_DOCKER_DISABLE": "1", "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"x\n"
+    process.stdout.close()
+    assert process.wait(20) == 128 + signal.SIGPIPE
+    assert [job.state for job in all_jobs(Context.current(), everywhere=False)] == [JobState.STOPPED]
+
+
+def test_interrupt_before_the_view_listens_stops_the_command(fake: pytest.MonkeyPatch) -> None:
+    def interrupted(*_arguments: object) -> int:
+        raise KeyboardInterrupt
+
+    fake.setenv("FAKE_SCENARIO", "polite")
+    fake.setattr(cli, "_show", interrupted)
+    assert tao(["ssd", "train"]) == 130
+    assert [job.state for job in all_jobs(Context.current(), everywhere=False)] == [JobState.STOPPED]
+
+
+def test_training_outlives_the_reader_of_its_output(
+    fake: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def closed(*_arguments: object) -> int:
+        raise BrokenPipeError
+
+    fake.setenv("FAKE_SCENARIO", "polite")
+    fake.setattr(cli, "_show", closed)
+    fake.setattr(os, "dup2", lambda *_numbers: None)
+    with Path("out.txt").open("w") as out:
+        fake.setattr(sys, "stdout", out)
+        assert tao(["ssd", "train"]) == 128 + signal.SIGPIPE
+    (job,) = all_jobs(Context.current(), everywhere=False)
+    assert f"Job {job.id} goes on." in capsys.readouterr().err
+    assert job.stop() is JobState.STOPPED
