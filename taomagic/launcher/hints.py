@@ -92,6 +92,11 @@ _BY_TEXT_IN_CONTAINER = (
         "The image knows nothing of this GPU, which is too old or too new for it. Choose another one with --release.",
     ),
     (
+        r"[Ee]xec format error",
+        "The image is made for another kind of processor; NVIDIA's are for amd64 (x86-64). "
+        + _WITHOUT_CONTAINER,
+    ),
+    (
         r"[Ii]nvalid decryption|check the encoding key|[Uu]nable to decrypt|[Dd]ecryption failed|"
         r"file signature not found|invalid load key|key used to load the model is incorrect",
         _KEY,

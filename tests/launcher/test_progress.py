@@ -140,6 +140,7 @@ def test_known_causes_have_a_hint(code: int, text: str, word: str) -> None:
         (1, "AssertionError: /home/ada/data/images doesn't exist", "path of this machine"),
         (127, 'bash: ssd: command not found', "tao info --verbose"),
         (126, "", "may not be executed"),
+        (126, "[FATAL tini (7)] exec ssd failed: Exec format error", "another kind of processor"),
         (139, "", "crashed in the container"),
         (1, "RuntimeError: CUDA error: invalid device ordinal", "--gpus"),
         (1, "There are not enough slots available in the system to satisfy the 4 slots", "--gpus"),
