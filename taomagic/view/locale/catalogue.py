@@ -77,6 +77,11 @@ def _with_braces(text: str) -> str:
     return text.replace("\1", "{").replace("\2", "}")
 
 
+def _is_quantity(value: str) -> bool:
+    """Tell whether a value is a number with its unit, a name with a number, or nothing at all."""
+    return not value or (_DIGIT.search(value) is not None and value.count(" ") < 4)
+
+
 class Template(NamedTuple):
     """A template taken apart: its fixed parts (one more than places) and the names of its places."""
 
@@ -111,7 +116,7 @@ class Template(NamedTuple):
             found.append(text[at:place])
             at = place + len(part)
         found.append(text[at:end])
-        return None if self.weak and not all(map(_DIGIT.search, found)) else found
+        return None if self.weak and not all(map(_is_quantity, found)) else found
 
     def filled(self, values: Mapping[str, str]) -> str:
         """Return the text with its places filled, without blanks between wide characters that met there."""

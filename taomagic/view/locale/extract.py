@@ -149,16 +149,28 @@ _MARKUP: Final = re.compile(
 
 def sources(root: Path = ROOT) -> dict[str, set[str]]:
     """Return all templates, each with the modules that it stands in."""
-    found: dict[str, set[str]] = {text: {"elsewhere"} for text in (*FOREIGN, *WORDS)}
+    found = _everything(root)
+    for text in (*FOREIGN, *WORDS):
+        found.setdefault(text, set()).add("elsewhere")
+    for text in not_texts():
+        found.pop(text, None)
+    return found
+
+
+def _everything(root: Path) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
     for path in sorted(root.rglob("*.py")):
         name = path.relative_to(root).as_posix()
         if not _OTHERS.search(name):
             logged = _LOGGED if name.startswith("engine/") else ()
             for text in templates(path.read_text("utf-8"), {*SHORT.get(name, ()), "JobState"}, logged):
                 found.setdefault(text, set()).add(name)
-    for text in not_texts():
-        found.pop(text, None)
     return found
+
+
+def unused_not_texts(root: Path = ROOT) -> list[str]:
+    """Return the listed strings that stand in the source no more."""
+    return sorted(set(not_texts()) - set(_everything(root)))
 
 
 def not_texts() -> list[str]:
@@ -372,7 +384,7 @@ def _reads_like_words(text: str) -> bool:
     if re.search(r"\} [A-Za-z]{1,20}\b(?!=)|\b[A-Za-z]{3,20}:? \{", text):
         return True
     words = " ".join(Template.of(text).fixed)
-    several = len(re.findall(r"(?<![\w$/-])[A-Za-z][a-z']+", words)) >= 2 and " " in text.strip()
+    several = len(re.findall(r"(?<![\w$/-])[A-Za-z][A-Za-z']+", words)) >= 2 and " " in text.strip()
     return several or bool(re.search(r"[A-Za-z]{3,}\b[.?!:]$", text))
 
 
