@@ -8,3 +8,11 @@ def no_docker_by_chance(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
     """Hide the machine's Docker engine from tests that don't ask for one: other people's jobs may run there."""
     if "docker_engine" not in request.fixturenames:
         monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+
+
+@pytest.fixture(autouse=True)
+def english_unless_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the language of the tests from themselves, not from the person who runs them."""
+    monkeypatch.delenv("TAO_LANG", raising=False)
+    monkeypatch.delenv("LANGUAGE", raising=False)
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
