@@ -137,15 +137,16 @@ class PanelView:
             if self._panel is None:
                 self._open(snapshot)
             assert self._panel is not None
+            steps = [(tr(title), command) for title, command in next_steps.after(self._job, snapshot)]
             result = {
                 **panel_state.result(snapshot),
-                "next": [[tr(title), command] for title, command in next_steps.after(self._job, snapshot)],
+                "next": [list(each) for each in steps],
                 "drawings": [{"title": tr(each.title), "svg": each.svg} for each in drawings],
                 "pictures": self._gallery.take(drawings),
             }
             self._send_lines(snapshot, with_charts=True)
             self._panel.state = self._state(snapshot, result)
-            self._handle.update(static.bundle(snapshot, drawings=drawings), raw=True)
+            self._handle.update(static.bundle(snapshot, drawings=drawings, steps=steps), raw=True)
             if self._plain:
                 self._panel.close()
 

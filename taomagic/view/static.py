@@ -51,7 +51,12 @@ _DETAILS = (
 
 
 def bundle(
-    snapshot: Snapshot, *, live: bool = False, notice: str = "", drawings: Sequence[Drawing] = ()
+    snapshot: Snapshot,
+    *,
+    live: bool = False,
+    notice: str = "",
+    drawings: Sequence[Drawing] = (),
+    steps: Sequence[tuple[str, str]] = (),
 ) -> dict[str, str]:
     """Return the MIME bundle of a run: HTML for people with a page, text for everybody else.
 
@@ -66,25 +71,32 @@ def bundle(
         A sentence on top, e.g. that the job has been asked to stop.
     drawings
         Pictures of what the stage did; those that fit into the limit are shown.
+    steps
+        What makes sense next, as ``(what it does, command)``.
     """
     text = summary.one_line(snapshot) if live else summary.run_text(snapshot)
-    html = run_html(snapshot, live=live, notice=notice, drawings=drawings)
+    html = run_html(snapshot, live=live, notice=notice, drawings=drawings, steps=steps)
     return {MIME_HTML: html, MIME_TEXT: text}
 
 
 def run_html(
-    snapshot: Snapshot, *, live: bool = False, notice: str = "", drawings: Sequence[Drawing] = ()
+    snapshot: Snapshot,
+    *,
+    live: bool = False,
+    notice: str = "",
+    drawings: Sequence[Drawing] = (),
+    steps: Sequence[tuple[str, str]] = (),
 ) -> str:
     """Return the card of a run as HTML of at most :data:`MAX_HTML_BYTES` bytes; parameters as in :func:`bundle`."""
     html = ""
     for detail in _DETAILS:
-        html = _card(snapshot, detail, live, notice, ())
+        html = _card(snapshot, detail, live, notice, (), steps)
         if len(html.encode()) <= MAX_HTML_BYTES:
             break
     # Pictures come on top of the words: as many as there is room for, the most telling ones first.
     shown: list[Drawing] = []
     for drawing in drawings:
-        more = _card(snapshot, detail, live, notice, [*shown, drawing])
+        more = _card(snapshot, detail, live, notice, [*shown, drawing], steps)
         if len(more.encode()) <= MAX_HTML_BYTES:
             shown.append(drawing)
             html = more
@@ -101,6 +113,7 @@ def _card(snapshot: Snapshot, detail: Detail, live: bool, notice: str, drawings:
         _curves(snapshot, detail, live),
         _pictures(drawings),
         _results(snapshot, detail),
+        _steps(steps, detail),
         _log(snapshot, detail, live),
         label=card_label(snapshot.job_id),
     )
@@ -234,6 +247,23 @@ def _pictures(drawings: Sequence[Drawing]) -> Markup:
     blocks = list(shown)
     style = "display:flex;flex-wrap:wrap;gap:10px 16px;margin-top:8px"
     return tag("div", *blocks, style=style) if blocks else Markup("")
+
+
+def _steps(steps: Sequence[tuple[str, str]], detail: Detail) -> Markup:
+    blocks = [
+        tag(
+            "div",
+            tag("div", title),
+            # One click selects the whole command.
+            markup.code(
+                clean(command, width=detail.text_width), style=f"color:{markup.MUTED};user-select:all"
+            ),
+            style="margin-top:4px",
+        )
+        for title, command in steps
+    ]
+    heading = markup.heading("What you can do next")
+    return tag("div", heading, *blocks, style="margin-top:10px") if blocks else Markup("")
 
 
 def _results(snapshot: Snapshot, detail: Detail) -> Markup:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from taomagic.launcher.progress import Snapshot
 from taomagic.launcher.states import JobState
 from taomagic.view import static
+from taomagic.view.draw_types import Drawing
 
 VOID = {"img", "br", "hr"}
 ALLOWED = {
@@ -204,3 +205,20 @@ def test_huge_values_everywhere_still_fit(snapshot_of: Callable[..., Snapshot]) 
         f"ERROR: {'&' * 7000}{i}\n" for i in range(30)
     )
     check(static.run_html(snapshot_of(log, JobState.FAILED, command='"' * 9000, exit_code=1)))
+
+
+def test_next_commands_stand_on_the_card_as_text(succeeded: Snapshot) -> None:
+    html = static.bundle(succeeded, steps=[("Evaluate <it>", "%tao ssd evaluate -m $M -k $KEY")])["text/html"]
+    text = " ".join(check(html).text)
+    assert "Evaluate <it>" in text
+    assert "%tao ssd evaluate -m $M -k $KEY" in text
+
+
+def test_pictures_are_shown_as_far_as_there_is_room(succeeded: Snapshot) -> None:
+    small = Drawing("Average precision by class", "<svg xmlns='http://www.w3.org/2000/svg'/>", "bars <of> car")
+    huge = Drawing("Everything", f"<svg xmlns='http://www.w3.org/2000/svg'>{'x' * 40_000}</svg>", "all")
+    html = static.run_html(succeeded, drawings=[huge, small])
+    text = " ".join(check(html).text)
+    assert "Average precision by class" in text
+    assert "Everything" not in text
+    assert 'alt="bars &lt;of&gt; car"' in html
