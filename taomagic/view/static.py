@@ -103,7 +103,14 @@ def run_html(
     return html
 
 
-def _card(snapshot: Snapshot, detail: Detail, live: bool, notice: str, drawings: Sequence[Drawing]) -> Markup:
+def _card(
+    snapshot: Snapshot,
+    detail: Detail,
+    live: bool,
+    notice: str,
+    drawings: Sequence[Drawing],
+    steps: Sequence[tuple[str, str]],
+) -> Markup:
     return markup.card(
         _header(snapshot, detail),
         _progress(snapshot),
