@@ -71,6 +71,7 @@ def launch(
         )
     context = context or Context.current()
     reject_empty(command)
+    _reject_undecodable(command, context)
     if command.volumes:
         context = replace(context, mounts=context.mounts.resolve(context.cwd, command.volumes))
     choice = backends.choose(command, context, backend) if runner is None else backends.Choice("process")
@@ -83,6 +84,19 @@ def launch(
 
         return HostRunner().start(command, context), ()
     return _in_process(command, context, choice, runner)
+
+
+def _reject_undecodable(command: Command, context: Context) -> None:
+    """Refuse words that aren't text: neither a record nor an engine's API, both JSON, can hold them as they are."""
+    words = [*command.typed, *(part for volume in command.volumes for part in volume)]
+    for word in (*words, str(context.cwd), str(context.project_dir)):
+        if any("\ud800" <= letter <= "\udfff" for letter in word):
+            shown = word.encode(errors="surrogateescape").decode(errors="replace")
+            raise UsageProblem(
+                f'"{shown}" isn\'t UTF-8 text.',
+                where=f"tao {command.label}",
+                hint="A file or folder with such a name must be renamed.",
+            )
 
 
 def _in_process(

@@ -58,7 +58,8 @@ def remove(engine: Engine, name: str) -> None:
 
 
 def _is_no_program(words: str) -> bool:
-    if "mount" in words or "exec" not in words:
+    # An NVIDIA runtime that isn't installed properly is missed in the same words.
+    if "mount" in words or "nvidia" in words or "exec" not in words:
         return False
     return any(
         part in words

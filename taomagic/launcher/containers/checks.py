@@ -19,7 +19,7 @@ from taomagic.errors import EnvironmentProblem, SpecProblem, TaoError, UsageProb
 from taomagic.launcher.command import Command, reject_empty
 from taomagic.launcher.containers.container import caller_id
 from taomagic.launcher.context import Context
-from taomagic.project.mounts import find_mounts
+from taomagic.project.mounts import MountMap, find_mounts
 from taomagic.project.paths import CONTAINER_ROOT, exists, is_folder, is_missing
 
 _SPEC = frozenset({"-e", "--experiment_spec", "--experiment_spec_file"})
@@ -96,7 +96,9 @@ class _Checks:
         missing = self._mounts.missing_sources()
         if not missing:
             return
-        file = find_mounts(self._context.environ)
+        volumes = MountMap().resolve(self._context.cwd, self._command.volumes).mounts
+        in_map = set(missing) - {source for source, _ in volumes}
+        file = find_mounts(self._context.environ) if in_map else None
         if any("$" in source for source in missing):
             hint = "Variables aren't expanded in the mount map: write the whole path."
         else:

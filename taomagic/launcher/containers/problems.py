@@ -40,7 +40,7 @@ _KINDS = (
     ),
 )  # fmt: skip
 _START_KINDS = (
-    ("gpu", r"could not select device driver|nvidia-container-cli|libnvidia-ml|invalid runtime name: nvidia"),
+    ("gpu", r"could not select device driver|nvidia-(?:container|ctk)|libnvidia-ml|invalid runtime name: nvidia"),
     ("mount", r"mounts denied|is not shared from the host|bind source path does not exist|invalid mount config"),
     ("port", r"port is already allocated|address already in use"),
     ("command", r"executable file not found|exec: .*: no such file or directory|exec: .*: permission denied"),

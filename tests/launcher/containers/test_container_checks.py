@@ -207,6 +207,8 @@ def test_missing_folder_names_the_map(ready: Context) -> None:
         mounted(ready, ("/no/such", "/data")), environ={**ready.environ, "LAUNCHER_MOUNTS": "/some/map.json"}
     )
     assert problem(context, "ssd", "run", "true").where == "/some/map.json"
+    of_volume = replace(context, mounts=MountMap())
+    assert problem(of_volume, "ssd", "run", "true", "--volume", "no/such:/data").where == "--volume"
 
 
 def test_volumes_count_as_mounts(ready: Context, tmp_path: Path) -> None:

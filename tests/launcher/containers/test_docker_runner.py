@@ -17,12 +17,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from taomagic.errors import EnvironmentProblem
+from taomagic.errors import EnvironmentProblem, UsageProblem
 from taomagic.launcher import processes, records
 from taomagic.launcher.command import parse_command
 from taomagic.launcher.containers.engine import connect, facts
 from taomagic.launcher.context import Context
 from taomagic.launcher.job import Job, JobState
+from taomagic.launcher.launch import launch
 from taomagic.launcher.runners.docker import DockerRunner, container_name
 from taomagic.project.mounts import MountMap
 
@@ -111,6 +112,13 @@ def test_any_words_arrive_as_typed(start: Start, words: list[str]) -> None:
     job = start("ssd", "run", "printf", r"[%s]\n", *words)
     assert job.wait(30).exit_code == 0
     assert job.log_path.read_text(encoding="utf-8") == ("".join(f"[{word}]\n" for word in words) or "[]\n")
+
+
+def test_words_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    context = Context(tmp_path, tmp_path, dict(os.environ), MountMap())
+    with pytest.raises(UsageProblem, match="isn't UTF-8 text"):
+        launch(parse_command(["ssd", "run", "cat", os.fsdecode(b"a\xff")]), context, backend="docker")
+    assert not records.job_folders(tmp_path)
 
 
 @pytest.mark.parametrize(

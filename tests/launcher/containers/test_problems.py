@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from taomagic.launcher.containers import problems
+from taomagic.launcher.containers import begin, problems
 from taomagic.launcher.containers.api import Engine, EngineProblem
 from taomagic.launcher.containers.endpoint import Endpoint
 from taomagic.launcher.containers.problems import explain, explain_pull, pull_kind
@@ -129,6 +129,14 @@ def test_a_number_that_looks_like_a_status_is_none() -> None:
         (
             500,
             'could not select device driver "" with capabilities: [[gpu]]',
+            "can't give GPUs",
+            "NVIDIA Container Toolkit",
+        ),
+        (
+            500,
+            "failed to create shim task: OCI runtime create failed: unable to retrieve OCI runtime error (open "
+            "/run/x/log.json: no such file or directory): fork/exec /usr/bin/nvidia-container-runtime: no such file or "
+            "directory: unknown",
             "can't give GPUs",
             "NVIDIA Container Toolkit",
         ),
@@ -308,3 +316,21 @@ def test_plain_words_to_a_tls_engine_are_explained() -> None:
 def test_a_page_of_words_is_cut() -> None:
     problem = explain(EngineProblem("word " * 1000, 500), "start the container")
     assert len(problem.message) < 500
+
+
+def test_runtime_that_is_missing_is_no_program_of_the_image() -> None:
+    class Refusing:
+        deleted = ""
+
+        def post(self, _path: str) -> None:
+            raise EngineProblem(
+                "oci: fork/exec /usr/bin/nvidia-container-runtime: no such file or directory", 500
+            )
+
+        def delete(self, path: str, **_options: object) -> None:
+            self.deleted = path
+
+    engine = Refusing()
+    with pytest.raises(EngineProblem):
+        begin.start(engine, "x", {})  # type: ignore[arg-type]
+    assert engine.deleted == "/containers/x"
