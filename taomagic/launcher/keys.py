@@ -77,6 +77,11 @@ def _mask_word(word: str) -> str:
     return re.sub(_IN_LINE, rf"\1{MASK}", word, flags=re.IGNORECASE) if _has_blank(word) else word
 
 
+def is_secret(variable: str) -> bool:
+    """Tell whether the value of an environment variable is nobody's business, by its name."""
+    return bool(_setting(f"{variable}="))
+
+
 def _setting(word: str) -> str:
     """Return ``…key=`` where a word begins so; regular expressions are slow to compile, and seldom needed."""
     found = re.match(_SETTING, word, re.IGNORECASE) if "=" in word else None

@@ -11,11 +11,13 @@ import sys
 import time
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from taomagic.errors import EnvironmentProblem
 from taomagic.launcher import processes
+from taomagic.launcher.keys import MASK, is_secret
 from taomagic.project.mounts import MountMap, home_folder
 
 #: Finished jobs whose records a project keeps.
@@ -119,7 +121,7 @@ def create(
     content
         The record, without ``id``, ``project`` and ``started``.
     mounts
-        The map that the job is started with.
+        The map that the job is started with; API keys and the like in its variables aren't recorded.
     directory
         Where; a new folder by default.
 
@@ -141,7 +143,8 @@ def create(
             ignore.write_text("*\n", encoding="utf-8")  # records are of no use on another machine
         directory = directory or new_folder(project)
         directory.mkdir(mode=0o700)
-        mounts.write(directory / "mounts.json")
+        envs = {name: MASK if is_secret(name) else value for name, value in mounts.envs.items()}
+        replace(mounts, envs=envs).write(directory / "mounts.json")
         write_json(
             directory / "job.json",
             {"id": directory.name, "project": str(project), "started": time.time(), **content},

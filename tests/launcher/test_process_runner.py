@@ -19,6 +19,7 @@ from taomagic.launcher.command import Command
 from taomagic.launcher.context import Context
 from taomagic.launcher.job import Job, JobState
 from taomagic.launcher.runners.process import ProcessRunner
+from taomagic.project.mounts import MountMap
 
 from .conftest import FAKE_ENGINE
 
@@ -367,3 +368,11 @@ def test_job_is_the_same_through_a_link_to_its_project(
         assert seen.kill() is JobState.STOPPED
     finally:
         job.kill()
+
+
+def test_secrets_of_the_map_are_in_no_record(project: Path) -> None:
+    envs = {"WANDB_API_KEY": "s3cr3t-77", "KEY": "s3cr3t-78", "HF_TOKEN": "s3cr3t-79", "MODE": "offline"}
+    mounts = MountMap(((str(project), "/data"),), envs)
+    text = (records.create(project, {}, mounts) / "mounts.json").read_text(encoding="utf-8")
+    assert "s3cr3t" not in text
+    assert "offline" in text
