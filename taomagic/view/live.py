@@ -17,6 +17,7 @@ from typing import Any
 from taomagic.launcher.job import Job, Update
 from taomagic.launcher.progress import Snapshot
 from taomagic.view import static, text
+from taomagic.view.closing import closing
 from taomagic.view.tables import Table
 from taomagic.view.waiting import View
 
@@ -53,7 +54,7 @@ def choose_view(
     if not in_notebook(shell):
         return text.TextView(sys.stdout, explain=False)
     if not on_page(shell):
-        return LiveView()
+        return LiveView(job)
     from taomagic.view.panel import PanelView
     from taomagic.view.panel_state import Stages
 
@@ -107,6 +108,9 @@ def show_in_background(shell: Any, job: Job) -> None:
     first = next(updates)
     # Here, not in the thread: an output belongs to the cell whose thread shows it.
     view.show(first)
+    if first.snapshot.state.finished:
+        view.close(first.snapshot)
+        return
 
     def follow() -> None:
         snapshot = first.snapshot
@@ -135,11 +139,14 @@ class LiveView:
 
     Parameters
     ----------
+    job
+        The job.
     clock
         Monotonic seconds.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, job: Job, clock: Callable[[], float] = time.monotonic) -> None:
+        self._job = job
         self._clock = clock
         self._next = float("-inf")
         self._handle: Any = None
@@ -160,7 +167,7 @@ class LiveView:
 
     def close(self, snapshot: Snapshot) -> None:
         """Replace what is on the page by what stays in the saved notebook."""
-        self._draw(static.bundle(snapshot))
+        self._draw(closing(self._job, snapshot).bundle)
 
     def _draw(self, bundle: dict[str, str]) -> None:
         if self._handle is None:

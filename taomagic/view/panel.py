@@ -21,7 +21,8 @@ import traitlets
 
 from taomagic.launcher.job import Job, Update
 from taomagic.launcher.progress import Snapshot
-from taomagic.view import next_steps, panel_state, static
+from taomagic.view import panel_state, static
+from taomagic.view.closing import closing
 from taomagic.view.panel_state import Lines, Stages
 from taomagic.view.panel_texts import TEXTS
 from taomagic.view.pictures import Gallery
@@ -133,29 +134,23 @@ class PanelView:
         """Tell the page how it ended, and replace the output by what stays in the saved notebook."""
         with self._lock:
             self._usage.close()
-            drawings = self._drawings(snapshot)
+            end = closing(self._job, snapshot)
             if self._panel is None:
                 self._open(snapshot)
             assert self._panel is not None
-            steps = [(tr(title), command) for title, command in next_steps.after(self._job, snapshot)]
             result = {
                 **panel_state.result(snapshot),
-                "next": [list(each) for each in steps],
-                "drawings": [{"title": tr(each.title), "svg": each.svg} for each in drawings],
-                "pictures": self._gallery.take(drawings),
+                "next": [list(each) for each in end.steps],
+                "drawings": [{"title": tr(each.title), "svg": each.svg} for each in end.drawings],
+                "pictures": self._gallery.take(end.drawings),
             }
             self._send_lines(snapshot, with_charts=True)
             self._panel.state = self._state(snapshot, result)
-            self._handle.update(static.bundle(snapshot, drawings=drawings, steps=steps), raw=True)
+            self._handle.update(end.bundle, raw=True)
+            # The log is on disk; kernels live long.
+            self._lines.forget()
             if self._plain:
                 self._panel.close()
-
-    def _drawings(self, snapshot: Snapshot) -> list[Any]:
-        if not snapshot.state.finished:
-            return []
-        from taomagic.view.drawings import drawings_of
-
-        return drawings_of(self._job, self._job.result())
 
     def _open(self, snapshot: Snapshot) -> None:
         from IPython.display import display

@@ -90,6 +90,10 @@ class Lines:
             return ERROR
         return WARNING if line.level == "WARNING" else PLAIN
 
+    def forget(self) -> None:
+        """Let go of the lines; their number stays."""
+        self._kept.clear()
+
     def since(self, number: int, most: int = SENT_LINES) -> dict[str, Any]:
         """Return the lines from ``number`` (0-based) on, the last ``most`` of them at the most."""
         first = max(number, self.count - len(self._kept), self.count - most)

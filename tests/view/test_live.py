@@ -7,10 +7,19 @@ from typing import Any
 
 import pytest
 
+from taomagic.launcher.command import Command
 from taomagic.launcher.job import Update
 from taomagic.launcher.states import JobState
 from taomagic.view.live import REFRESH_S, LiveView, choose_view
 from taomagic.view.text import RawView, TextView
+
+#: A job of which only the snapshots are looked at.
+JOB: Any = SimpleNamespace(
+    id="3f2a9c81d0",
+    command=Command(group="model", task="ssd", subtask="train"),
+    shown="tao ssd train",
+    result=lambda: SimpleNamespace(ok=False),
+)
 
 
 class Page:
@@ -35,7 +44,7 @@ def test_the_page_gets_at_most_five_updates_a_second_and_the_last_one_always(
     page = Page(monkeypatch)
     updates = updates_of(training_log(8), JobState.SUCCEEDED, exit_code=0, block=60)
     times = iter(i * 0.01 for i in range(100_000))
-    view = LiveView(clock=lambda: next(times))
+    view = LiveView(JOB, clock=lambda: next(times))
     for update in updates:
         view.show(update)
     view.close(updates[-1].snapshot)
@@ -50,7 +59,7 @@ def test_a_job_that_ended_at_once_is_shown_too(
     updates_of: Callable[..., list[Update]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = Page(monkeypatch)
-    view = LiveView()
+    view = LiveView(JOB)
     (update,) = updates_of("ERROR: no\n", JobState.FAILED, exit_code=1)
     view.show(update)
     view.close(update.snapshot)
@@ -62,7 +71,7 @@ def test_a_notice_is_on_the_page_with_the_next_update(
     updates_of: Callable[..., list[Update]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = Page(monkeypatch)
-    view = LiveView(clock=lambda: 0.0)
+    view = LiveView(JOB, clock=lambda: 0.0)
     (update,) = updates_of("loading\n")
     view.show(update)
     view.notice("Stopping <now>")
