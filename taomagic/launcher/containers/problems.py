@@ -41,7 +41,13 @@ _KINDS = (
 )  # fmt: skip
 _START_KINDS = (
     ("gpu", r"could not select device driver|nvidia-(?:container|ctk)|libnvidia-ml|invalid runtime name: nvidia"),
-    ("mount", r"mounts denied|is not shared from the host|bind source path does not exist|invalid mount config"),
+    (
+        "mount",
+        r"mounts denied|is not shared from the host|bind source path does not exist|invalid mount config|"
+        r"error mounting",
+    ),
+    ("user", r"unable to find (?:user|group) "),
+    ("network", r"network \S+ not found"),
     ("port", r"port is already allocated|address already in use"),
     ("command", r"executable file not found|exec: .*: no such file or directory|exec: .*: permission denied"),
     ("space", r"no space left on device|disk quota exceeded"),
@@ -197,6 +203,14 @@ def _at_start(kind: str, text: str, doing: str, image: str) -> EnvironmentProble
             f"The Docker engine can't mount a folder: {reason}",
             "Look at the mount map (%tao_env shows it). Docker Desktop: Settings > Resources > File sharing.",
         ),
+        "user": (
+            f"The image doesn't know the user of the mount map's DockerOptions: {reason}",
+            'Give numbers, which every image takes: "user": "1000:1000".',
+        ),
+        "network": (
+            f"There is no such network as in the mount map's DockerOptions: {reason}",
+            "`docker network ls` shows the networks that there are.",
+        ),
         "port": (
             f"A port of the mount map's DockerOptions is in use: {reason}",
             "Choose another one under `ports`, or end what uses it: tao list, docker ps",
@@ -319,7 +333,7 @@ def _by_status(status: int) -> str:
 
 def _innermost(text: str) -> str:
     """Return the last part of a chain of Go errors, which says what really happened."""
-    match = re.search(r"(exec: .*|bind source path does not exist.*|Bind for .*)", text)
+    match = re.search(r"(exec: .*|error mounting .*|bind source path does not exist.*|Bind for .*)", text)
     return match.group(1) if match else text
 
 

@@ -134,6 +134,21 @@ def test_a_number_that_looks_like_a_status_is_none() -> None:
         ),
         (
             500,
+            "unable to find user nobodyknows: no matching entries in passwd file",
+            "doesn't know",
+            "numbers",
+        ),
+        (404, "network nonet not found", "no such network", "docker network ls"),
+        (
+            400,
+            "OCI runtime create failed: unable to start container process: error during container init: error mounting "
+            '"/etc/hostname" to rootfs at "/tmp": mount /etc/hostname:/tmp: not a directory: unknown: Are you trying '
+            "to mount a directory onto a file (or vice-versa)?",
+            'error mounting "/etc/hostname"',
+            "mount map",
+        ),
+        (
+            500,
             "failed to create shim task: OCI runtime create failed: unable to retrieve OCI runtime error (open "
             "/run/x/log.json: no such file or directory): fork/exec /usr/bin/nvidia-container-runtime: no such file or "
             "directory: unknown",
