@@ -46,7 +46,7 @@ SHORT: Final = {
 #: Single words that stand alone in a table or a card.
 WORDS: Final = (
     *("yes", "no", "default", "user", "argument", "setting", "none"),
-    *("Image", "layer", "waiting", "downloaded", "ready", "unpacking", "downloading"),
+    *("Image", "layer", "waiting", "downloaded", "ready", "unpacking", "downloading", "memory"),
 )
 
 #: Texts of others that are shown among ours: argparse's, the operating system's, and the engine's notes.
