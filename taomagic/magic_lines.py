@@ -61,6 +61,7 @@ def parsed(magic: Any, words: Sequence[str]) -> Any:
         An argument is unknown, missing or wrong.
     """
     parser = magic.parser
+    name = f"%{parser.prog}"  # that of a cell magic begins with a percent sign already
     if {"-h", "--help"} & set(words):
         parser.formatter_class = _Help
         print(parser.format_help().removeprefix("::\n\n"))
@@ -71,7 +72,7 @@ def parsed(magic: Any, words: Sequence[str]) -> Any:
     if strange is not None:
         # The flag alone: what stands behind it may be a key.
         raise UsageProblem(
-            f"{parser.prog} has no option {strange}.",
+            f"{name} has no option {strange}.",
             hint=f"{catalog.nearest(strange, known)}Options: {', '.join(known) or 'none'}.",
         )
     try:
@@ -79,8 +80,8 @@ def parsed(magic: Any, words: Sequence[str]) -> Any:
     except UsageError as error:
         raise UsageProblem(
             f"{str(error)[:1].upper()}{str(error)[1:]}.",
-            where=parser.prog,
-            hint=f"{parser.prog}? tells more.",
+            where=name,
+            hint=f"{name}? tells more.",
         ) from None
 
 

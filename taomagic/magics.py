@@ -86,7 +86,7 @@ class TaoMagics(Magics):
             os.environ.pop(name, None)
 
     @no_var_expand
-    @magic_arguments("%tao_env")
+    @magic_arguments("tao_env")
     @argument(
         "net", nargs="?", metavar="NET", help="the network; guessed from the notebook's name and folder"
     )
