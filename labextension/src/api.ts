@@ -16,6 +16,8 @@ export interface Job {
   project: string | null;
   state: State;
   stopping: boolean;
+  /** Why it wasn't stopped though somebody asked for it, or nothing. */
+  stop_problem: string;
   /** Since the start. */
   age: number;
   /** From the start to the end, or to now. */

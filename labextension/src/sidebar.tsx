@@ -192,6 +192,11 @@ function JobView({ job, model, actions, open, toggle }: RowProps): React.ReactEl
           </button>
         )}
       </div>
+      {job.stop_problem && (
+        <p className="jp-TaoJobs-problem" role="alert">
+          {say('The job was not stopped')}: {job.stop_problem}
+        </p>
+      )}
       {open && <DetailsView job={job} api={model.api} browse={actions.browse} />}
     </li>
   );

@@ -54,6 +54,14 @@ class _Entry:
             return False
         return self.snapshot is None or self.snapshot.state.finished == self.state.finished
 
+    @property
+    def stop_problem(self) -> str:
+        """Why the last attempt to stop the job failed, or nothing."""
+        if self.stopping is None or not self.stopping.done():
+            return ""
+        problem = self.stopping.exception()
+        return "" if problem is None else getattr(problem, "message", "") or str(problem)
+
     def look(self) -> None:
         """Bring the state up to date; what can't be read just now leaves it as it was."""
         if self.state not in _FINAL:
@@ -217,6 +225,7 @@ class JobShelf:
             "project": self._root.contents_path(job.directory.parents[2]),
             "state": str(entry.state),
             "stopping": running and entry.stopping is not None and not entry.stopping.done(),
+            "stop_problem": entry.stop_problem if running else "",
             # Reckoned here, because the clock of the page may be another one.
             "age": max(0.0, time.time() - job.started.timestamp()),
             "seconds": job.seconds,

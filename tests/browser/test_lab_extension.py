@@ -189,6 +189,10 @@ def test_a_job_outlives_its_kernel_and_is_stopped_in_the_sidebar(jobs_lab: Serve
     expect(sidebar).not_to_contain_text("SECRET12")
     tab = page.locator('.lm-TabBar-tab[data-id="taomagic-jobs"]')
     expect(tab).to_have_attribute("data-tao-running", "1")
+    badge = (
+        "(node) => { const { width, height } = getComputedStyle(node, '::before'); return [width, height]; }"
+    )
+    assert tab.evaluate(badge) == ["14px", "14px"]  # it leaves the icon free
     bar = row.get_by_role("progressbar")
     expect(bar).to_have_attribute("aria-valuetext", re.compile(r"epoch \d+ of 2000"))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from taomagic.errors import UsageProblem
+from taomagic.errors import EnvironmentProblem, UsageProblem
 from taomagic.launcher.job import Job
 from taomagic.server import notebooks
 from taomagic.server import shelf as shelf_module
@@ -48,6 +48,22 @@ def test_a_stubborn_job_is_killed_without_keeping_anyone_waiting(
     assert _listed(shelf)[job.id]["stopping"]
     assert job.ends_within(10)
     assert not _listed(shelf)[job.id]["stopping"]
+
+
+def test_a_job_that_cannot_be_stopped_says_why(
+    shelf: JobShelf, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = start("polite")
+
+    def refuse(_: Job) -> None:
+        raise EnvironmentProblem("The Docker engine doesn't answer.")
+
+    monkeypatch.setattr(Job, "stop", refuse)
+    shelf.stop(job.id)
+    deadline = time.monotonic() + 10
+    while (listed := _listed(shelf)[job.id])["stopping"]:
+        assert time.monotonic() < deadline
+    assert (listed["state"], listed["stop_problem"]) == ("running", "The Docker engine doesn't answer.")
 
 
 def test_a_long_log_keeps_no_answer_waiting(
