@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from taomagic.errors import StageInterrupted
+
 if TYPE_CHECKING:
     from taomagic.launcher.job import Job
     from taomagic.launcher.result import Result
@@ -29,11 +31,13 @@ async def until_end(job: Job) -> Result:
             await asyncio.sleep(POLL_S)
         result = await asyncio.to_thread(job.result)
     except asyncio.CancelledError as cancelled:
-        # Drawn by IPython in place of a traceback. A class of our own would not be what asyncio's timeouts look for.
-        cancelled._render_traceback_ = lambda: [  # type: ignore[attr-defined]
-            f"Interrupted: no longer waiting for job {job.id}; the command goes on.",
-            f"Hint: `await` it again, or `%tao stop {job.id}` ends it.",
-        ]
+        # Drawn by IPython in place of a traceback. An exception of our own would not be what asyncio's timeouts look for.
+        drawn = StageInterrupted(
+            "no longer watched; the command goes on.",
+            where=f"job {job.id}",
+            hint=f"`tao attach {job.id}` shows it again, `tao stop {job.id}` ends it.",
+        )
+        cancelled._render_traceback_ = drawn._render_traceback_  # type: ignore[attr-defined]
         raise
     result.raise_for_state()
     return result
