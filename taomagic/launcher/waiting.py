@@ -31,7 +31,7 @@ async def until_end(job: Job) -> Result:
             await asyncio.sleep(POLL_S)
         result = await asyncio.to_thread(job.result)
     except asyncio.CancelledError as cancelled:
-        # Drawn by IPython in place of a traceback. An exception of our own would not be what asyncio's timeouts look for.
+        # Drawn by IPython in place of a traceback. asyncio's timeouts look for this very class, so none of our own.
         drawn = StageInterrupted(
             "no longer watched; the command goes on.",
             where=f"job {job.id}",
