@@ -88,6 +88,9 @@ class Job:
         self.started = datetime.fromtimestamp(float(record["started"]), UTC)
         self.record = record
         self._next_try = 0.0
+        self._is_watched = False
+        # A handler of signals may ask for the state while the state is being found out.
+        self._watching = threading.RLock()
         self._reader: LogReader | None = None
         self._lock = threading.Lock()
 
@@ -119,12 +122,16 @@ class Job:
 
     def _watch_again(self) -> bool:
         """Have the container of a job whose watcher is gone watched again, at most once in two seconds."""
-        if self.backend != "docker" or time.monotonic() < self._next_try:
+        if self.backend != "docker":
             return False
-        self._next_try = time.monotonic() + 2.0
-        from taomagic.launcher.runners.docker import watch_again
+        with self._watching:
+            if time.monotonic() >= self._next_try:
+                self._next_try = time.monotonic() + 2.0
+                self._is_watched = True  # as long as it isn't known
+                from taomagic.launcher.runners.docker import watch_again
 
-        return watch_again(self.directory, self.record)
+                self._is_watched = watch_again(self.directory, self.record)
+            return self._is_watched
 
     @property
     def exit_code(self) -> int | None:

@@ -265,6 +265,20 @@ def test_log_survives_a_killed_kernel_in_mid_run(
     assert [line for line in log_of(job) if line.startswith("line")] == [f"line {n}" for n in range(count)]
 
 
+def test_job_whose_watchers_die_in_quick_succession_is_not_lost(start: Start) -> None:
+    job = start("ssd", "run", "sh", "-c", "sleep 4; echo done")
+    seen: list[JobState] = []
+    following = threading.Thread(target=lambda: seen.extend(now.state for now in job.follow(0.05)))
+    following.start()
+    for _ in range(3):
+        kill_watcher(job)
+        time.sleep(0.5)
+    following.join(30)
+    assert JobState.LOST not in seen
+    assert seen[-1] is JobState.SUCCEEDED
+    assert log_of(job) == ["done"]
+
+
 def test_two_watchers_never_write_one_log(start: Start) -> None:
     job = start("ssd", "train", "replay.lines=60", "replay.rate=20")
     until(lambda: "line 1" in log_of(job))
