@@ -348,11 +348,18 @@ def _stop(wanted: Command) -> int:
         print(tr("Nothing to stop was named: tao stop ID…, or tao stop --all. `tao list` shows the ids."))
         return 0
     stopped = control.stop_jobs(wanted.args, Context.current(need_mounts=False))
+    states = {job.id: job.state for job in stopped}
     for job in stopped:
-        print(f"{job.id}  {tr(job.state)}  {job.shown}")
+        print(f"{job.id}  {tr(states[job.id])}  {job.shown}")
     if not stopped:
         print(tr("No such job was running."))
-    return 0
+    late = [job_id for job_id, state in states.items() if not state.finished]
+    if late:
+        print(
+            tr(f"Not ended yet: {', '.join(late)}. Its engine is away, or a long log is still being copied."),
+            file=sys.stderr,
+        )
+    return 1 if late else 0
 
 
 def _attach(wanted: Command) -> int:

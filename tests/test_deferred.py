@@ -28,7 +28,10 @@ def test_they_are_loaded_when_something_in_them_is_used() -> None:
 
 def test_classes_without_a_docstring_get_one_all_the_same() -> None:
     point = "dataclasses.make_dataclass('Point', ['x', ('y', int, 2)])"
-    assert run(f"import taomagic.cli, dataclasses; print({point}.__doc__)") == "Point(x: 'typing.Any', y: int = 2)"
+    assert (
+        run(f"import taomagic.cli, dataclasses; print({point}.__doc__)")
+        == "Point(x: 'typing.Any', y: int = 2)"
+    )
 
 
 def test_what_looks_at_all_modules_loads_nothing() -> None:

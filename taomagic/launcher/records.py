@@ -187,6 +187,8 @@ def _has_ended(folder: Path) -> bool:
     if (folder / "exit.json").is_file():
         return True
     process = read_json(folder / "process.json")
+    if process is not None and "container" in process:
+        return False  # it may run on without its watcher
     if process is not None:
         return not processes.is_supervisor(int(process["supervisor"]), folder)
     return time.time() - (folder / "job.json").stat().st_mtime > 24 * 3600

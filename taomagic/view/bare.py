@@ -48,6 +48,8 @@ def copy(job: Job, stream: TextIO) -> JobState:
                         stream.write(decoder.decode(block))
                 stream.flush()
             if state.finished:
+                stream.write(decoder.decode(b"", final=True))
+                stream.flush()
                 return state
             time.sleep(EAGER_S if time.monotonic() - began < 1.0 else POLL_S)
 

@@ -215,7 +215,9 @@ def test_next_commands_stand_on_the_card_as_text(succeeded: Snapshot) -> None:
 
 
 def test_pictures_are_shown_as_far_as_there_is_room(succeeded: Snapshot) -> None:
-    small = Drawing("Average precision by class", "<svg xmlns='http://www.w3.org/2000/svg'/>", "bars <of> car")
+    small = Drawing(
+        "Average precision by class", "<svg xmlns='http://www.w3.org/2000/svg'/>", "bars <of> car"
+    )
     huge = Drawing("Everything", f"<svg xmlns='http://www.w3.org/2000/svg'>{'x' * 40_000}</svg>", "all")
     html = static.run_html(succeeded, drawings=[huge, small])
     text = " ".join(check(html).text)

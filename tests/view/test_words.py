@@ -98,7 +98,10 @@ def test_levels_other_than_info_stay_in_front() -> None:
     assert without_prefix("2026-11-21 09:00:00,123 [INFO] a.b: old style") == "old style"
     assert without_prefix("2026-11-21 09:00:00,123 [TAO Toolkit] [INFO] a.b 42:") == ""
     assert without_prefix("2026-11-21 09:00:00,123 - [TAO Toolkit] - INFO - TAO 6 (train.py:12)") == "TAO 6"
-    assert without_prefix("[2026-11-21 09:00:00,123 - TAO Toolkit - root - WARNING] PyTorch") == "WARNING: PyTorch"
+    assert (
+        without_prefix("[2026-11-21 09:00:00,123 - TAO Toolkit - root - WARNING] PyTorch")
+        == "WARNING: PyTorch"
+    )
     assert without_prefix("INFO:root:plain") == "plain"
     assert without_prefix("no prefix") == "no prefix"
 

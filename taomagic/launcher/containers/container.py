@@ -146,6 +146,9 @@ def create_body(
     }
     if user:
         body["User"] = user
+        # What a class shares is often readable for its group only.
+        if groups := _more_groups(user):
+            host["GroupAdd"] = groups
     if _is_shell(entrypoint):
         body["Entrypoint"] = [""]  # "none" in the words of the API
     if ports := options.get("ports"):
@@ -197,6 +200,14 @@ def _is_shell(entrypoint: Iterable[str] | None) -> bool:
 def caller_id() -> str:
     """Return the person's ``UID:GID``; empty where a system has none."""
     return f"{os.getuid()}:{os.getgid()}" if hasattr(os, "getuid") else ""
+
+
+def _more_groups(user: str) -> list[str]:
+    """Return the person's other groups, if the container runs as that person; root needs none."""
+    uid, _, gid = user.partition(":")
+    if not hasattr(os, "getgroups") or uid == "0" or user != caller_id():
+        return []
+    return [str(group) for group in sorted(os.getgroups()) if str(group) != gid]
 
 
 def _user(wish: str | None, engine: EngineFacts) -> str:

@@ -190,6 +190,14 @@ class TestPerson:
         assert env(made)["HOME"] == "/var/home/mei"
         assert list(made["HostConfig"]["Tmpfs"]) == ["/var/home/mei"]
 
+    def test_the_persons_other_groups_come_along(
+        self, context: Context, someone: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "getgroups", lambda: [4321, 50, 27])
+        assert body(context, "ssd", "train")["HostConfig"]["GroupAdd"] == ["27", "50"]
+        other = replace(context, mounts=MountMap((), {}, {"user": "7:8"}))
+        assert "GroupAdd" not in body(other, "ssd", "train")["HostConfig"]
+
     def test_behind_a_rootless_engine_the_caller_is_root(self, context: Context, someone: str) -> None:
         rootless = EngineFacts(rootless=True)
         assert body(context, "ssd", "run", "x", engine=rootless)["User"] == "0:0"
