@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, cast
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple, cast
 
 from taomagic.spec.arithmetic import Nested, Number, evaluate
 from taomagic.spec.parse import SpecFile
@@ -13,16 +14,47 @@ from taomagic.spec.validate import PREFIX, as_written, broken, missing
 #: Feature maps that SSD predicts from.
 FEATURE_MAPS: Final = 6
 
-_RESNET_LAYERS: Final = (10, 18, 34, 50, 101)
-_BUILT_LAYERS: Final = (10, 18)
-_RESNET_BLOCKS: Final = (0, 1, 2, 3, 4)
 _BLOCK: Final = "ssd_config"
+
+
+class Blocks(NamedTuple):
+    """The ids of ``freeze_blocks``, which count from the input on."""
+
+    first: int
+    last: int
+    meaning: str
+
+
+class Backbone(NamedTuple):
+    """What a spec can say about an architecture."""
+
+    nlayers: tuple[int, ...]  #: empty: there is one size
+    blocks: Blocks
+
+
+#: The document's architectures, and efficientnet_b0, which NVIDIA's code has as well.
+BACKBONES: Final[Mapping[str, Backbone]] = {
+    "resnet": Backbone(
+        (10, 18, 34, 50, 101), Blocks(0, 4, "0 is the first convolution, 1 to 4 are the stages.")
+    ),
+    "vgg": Backbone((16, 19), Blocks(1, 5, "1 to 5 are the blocks; there is no 0.")),
+    "darknet": Backbone((19, 53), Blocks(0, 5, "0 is the first convolution, 1 to 5 are the blocks.")),
+    "googlenet": Backbone((), Blocks(0, 9, "0 is the stem, 1 to 9 are the inception blocks 3a to 5b.")),
+    "mobilenet_v1": Backbone((), Blocks(0, 11, "0 is the first convolution, 1 to 11 are the blocks.")),
+    "mobilenet_v2": Backbone((), Blocks(0, 13, "0 is the first convolution, 1 to 13 are the blocks.")),
+    "squeezenet": Backbone(
+        (), Blocks(0, 8, "0 is the first convolution, 1 to 8 are the fire modules 2 to 9.")
+    ),
+    "efficientnet_b0": Backbone(
+        (), Blocks(0, 8, "0 is the stem, 1 to 7 are the stages, 8 is the last convolution.")
+    ),
+}
 
 
 def resolve_model(spec: SpecFile[Experiment], notes: list[str]) -> SSDModelSettings:
     """Return the model's settings. Ranges of single numbers have been checked; notes for the reader are appended."""
     config = spec.message.ssd_config
-    nlayers = _nlayers(spec)
+    nlayers = _nlayers(spec, notes)
     variances = _numbers(spec, "variances", 4)
     if variances is None:
         raise missing(spec, f"{_BLOCK}.variances", hint='For example variances: "[0.1, 0.1, 0.2, 0.2]"')
@@ -32,6 +64,8 @@ def resolve_model(spec: SpecFile[Experiment], notes: list[str]) -> SSDModelSetti
             notes.append(f"{_BLOCK}.{name}: 0 means the default, as in NVIDIA's containers")
     if config.HasField("mean_color"):
         notes.append(f"{_BLOCK}.mean_color has no effect; image_mean in augmentation_config has")
+    if config.freeze_bn and config.arch == "squeezenet":
+        notes.append(f"{_BLOCK}.freeze_bn has no effect: squeezenet has no batch normalisation")
     width_multiplier = as_written(config.width_multiplier) if config.HasField("width_multiplier") else 1.0
     if config.HasField("width_multiplier"):
         notes.append(
@@ -58,35 +92,39 @@ def resolve_model(spec: SpecFile[Experiment], notes: list[str]) -> SSDModelSetti
     )
 
 
-def _nlayers(spec: SpecFile[Experiment]) -> int:
+def _nlayers(spec: SpecFile[Experiment], notes: list[str]) -> int:
+    """Return the number of layers, 0 for architectures of one size.
+
+    The document: ``nlayers`` belongs to resnet, vgg and darknet, and is to be left out for all others.
+    """
     config = spec.message.ssd_config
-    if config.arch != "resnet":
+    arch = config.arch
+    if arch not in BACKBONES:
         raise spec.problem(
-            f'arch "{config.arch}" is not supported: the embedded engine has resnet with 10 or 18 layers so far',
+            f'arch "{arch}" is not supported: NVIDIA\'s SSD has the name, but no network for it',
             field=f"{_BLOCK}.arch",
-            hint='Use arch: "resnet" with nlayers: 10 or 18, or run the command in NVIDIA\'s container.',
+            hint=f"Use one of {', '.join(BACKBONES)}.",
         )
-    field = f"{_BLOCK}.nlayers"
+    field, valid = f"{_BLOCK}.nlayers", BACKBONES[arch].nlayers
+    if not valid:
+        if config.HasField("nlayers"):
+            notes.append(f"{field} has no effect: {arch} has one size")
+        return 0
     if not config.HasField("nlayers"):
-        raise missing(spec, field, hint="For resnet: nlayers: 10 or nlayers: 18.")
-    if config.nlayers not in _RESNET_LAYERS:
-        raise broken(spec, field, config.nlayers, f"one of {', '.join(map(str, _RESNET_LAYERS))} for resnet")
-    if config.nlayers not in _BUILT_LAYERS:
-        raise spec.problem(
-            f"nlayers {config.nlayers} is not supported: the embedded engine has resnet with 10 or 18 layers so far",
-            field=field,
-            hint="Use nlayers: 10 or 18, or run the command in NVIDIA's container.",
-        )
+        raise missing(spec, field, hint=f"For {arch}: nlayers: {' or '.join(map(str, valid))}.")
+    if config.nlayers not in valid:
+        raise broken(spec, field, config.nlayers, f"one of {', '.join(map(str, valid))} for {arch}")
     return config.nlayers
 
 
 def _freeze_blocks(spec: SpecFile[Experiment]) -> tuple[int, ...]:
-    blocks = spec.message.ssd_config.freeze_blocks
-    for index, block in enumerate(blocks):
-        if block not in _RESNET_BLOCKS:
-            hint = "0 is the first convolution, 1 to 4 are the stages."
-            raise broken(spec, f"{_BLOCK}.freeze_blocks[{index}]", block, "0 to 4 for resnet", hint=hint)
-    return tuple(sorted(set(blocks)))
+    config = spec.message.ssd_config
+    first, last, meaning = BACKBONES[config.arch].blocks
+    for index, block in enumerate(config.freeze_blocks):
+        if not first <= block <= last:
+            field = f"{_BLOCK}.freeze_blocks[{index}]"
+            raise broken(spec, field, block, f"{first} to {last} for {config.arch}", hint=meaning)
+    return tuple(sorted(set(config.freeze_blocks)))
 
 
 def _aspect_ratios(spec: SpecFile[Experiment], notes: list[str]) -> tuple[tuple[float, ...], ...]:

@@ -34,7 +34,7 @@ class SSDModelSettings:
     """``ssd_config``: the network, its anchor boxes and its loss."""
 
     arch: str
-    nlayers: int
+    nlayers: int  #: 0 for architectures of one size
     width_multiplier: float  #: taomagic's extension: factor on all channel counts, 1.0 = NVIDIA's network
     aspect_ratios: tuple[tuple[float, ...], ...]  #: width / height, one list for each of the 6 feature maps
     scales: tuple[
@@ -52,7 +52,7 @@ class SSDModelSettings:
     neg_pos_ratio: float  #: hard negatives kept for each positive anchor
     pos_iou_thresh: float
     neg_iou_thresh: float
-    freeze_blocks: tuple[int, ...]  #: 0 = conv1, 1 to 4 = stages
+    freeze_blocks: tuple[int, ...]  #: ids of the backbone's blocks, counted from the input on
     freeze_bn: bool
 
 

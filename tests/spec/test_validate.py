@@ -316,20 +316,66 @@ def test_the_cosine_schedule_is_refused_with_the_reason(documented: str, problem
 
 
 @pytest.mark.parametrize(
-    "arch", ["vgg", "darknet", "googlenet", "mobilenet_v1", "mobilenet_v2", "squeezenet", "efficientnet_b0"]
-)
-def test_other_backbones_are_refused_with_the_reason(documented: str, problem: Problem, arch: str) -> None:
-    found = problem(put(documented, "arch", f'"{arch}"', block="ssd_config"))
-    assert f'arch "{arch}" is not supported' in found.message
-    assert "nlayers: 10 or 18" in found.hint
-
-
-@pytest.mark.parametrize("nlayers", ["34", "50", "101"])
-def test_deeper_resnets_are_refused_with_the_reason(documented: str, problem: Problem, nlayers: str) -> None:
-    assert (
-        f"nlayers {nlayers} is not supported"
-        in problem(put(documented, "nlayers", nlayers, block="ssd_config")).message
+    ("arch", "layers"),
+    [
+        ("resnet", (10, 18, 34, 50, 101)), ("vgg", (16, 19)), ("darknet", (19, 53)), ("googlenet", ()),
+        ("mobilenet_v1", ()), ("mobilenet_v2", ()), ("squeezenet", ()), ("efficientnet_b0", ()),
+    ],
+)  # fmt: skip
+def test_every_backbone_of_the_document_is_accepted_with_its_numbers_of_layers(
+    documented: str, read: Read, problem: Problem, arch: str, layers: tuple[int, ...]
+) -> None:
+    text = put(
+        put(documented, "arch", f'"{arch}"', block="ssd_config"), "freeze_blocks", "1", block="ssd_config"
     )
+    for number in layers:
+        model = read(put(text, "nlayers", str(number), block="ssd_config")).model
+        assert (model.arch, model.nlayers) == (arch, number)
+    if layers:
+        assert f"nlayers: {layers[0]} or " in problem(drop(text, "nlayers")).hint
+        wrong = problem(put(text, "nlayers", "17", block="ssd_config")).message
+        assert f"nlayers should be one of {', '.join(map(str, layers))} for {arch}" in wrong
+    else:
+        assert read(drop(text, "nlayers")).model.nlayers == 0
+
+
+def test_a_number_of_layers_where_there_is_one_size_is_noted(documented: str, read: Read) -> None:
+    experiment = read(put(documented, "arch", '"mobilenet_v1"', block="ssd_config"))
+    assert experiment.model.nlayers == 0
+    assert "ssd_config.nlayers has no effect: mobilenet_v1 has one size" in experiment.notes
+
+
+def test_an_architecture_without_a_network_is_refused(documented: str, problem: Problem) -> None:
+    found = problem(put(documented, "arch", '"efficientnet_b1"', block="ssd_config"))
+    assert 'arch "efficientnet_b1" is not supported' in found.message
+    assert "efficientnet_b0" in found.hint
+
+
+def test_freezing_the_batch_normalisation_of_squeezenet_is_noted(documented: str, read: Read) -> None:
+    text = put(drop(documented, "nlayers"), "arch", '"squeezenet"', block="ssd_config")
+    notes = read(put(text, "freeze_bn", "true", block="ssd_config")).notes
+    assert any("squeezenet has no batch normalisation" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("arch", "first", "last"),
+    [
+        ("vgg", 1, 5), ("darknet", 0, 5), ("googlenet", 0, 9), ("mobilenet_v1", 0, 11), ("mobilenet_v2", 0, 13),
+        ("squeezenet", 0, 8), ("efficientnet_b0", 0, 8),
+    ],
+)  # fmt: skip
+def test_blocks_to_freeze_are_those_of_the_backbone(
+    documented: str, read: Read, problem: Problem, arch: str, first: int, last: int
+) -> None:
+    text = put(put(documented, "arch", f'"{arch}"', block="ssd_config"), "nlayers", "19", block="ssd_config")
+    every = list(range(first, last + 1))
+    assert read(put(text, "freeze_blocks", str(every), block="ssd_config")).model.freeze_blocks == tuple(
+        every
+    )
+    found = problem(put(text, "freeze_blocks", str(last + 1), block="ssd_config"))
+    assert f"freeze_blocks[0] should be {first} to {last} for {arch}" in found.message
+    if first:
+        assert problem(put(text, "freeze_blocks", "0", block="ssd_config")).line is not None
 
 
 @pytest.mark.parametrize("nlayers", ["0", "12", "152"])

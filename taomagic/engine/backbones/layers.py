@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 #: Keras' BatchNormalization settings in TAO; PyTorch's momentum is one minus Keras'.
@@ -38,18 +39,39 @@ class Widths:
             return self.table[layer]
         if self.multiplier == 1.0:
             return default
-        return max(CHANNEL_STEP, round(default * self.multiplier / CHANNEL_STEP) * CHANNEL_STEP)
+        scaled = round(default * self.multiplier / CHANNEL_STEP) * CHANNEL_STEP
+        return max(min(CHANNEL_STEP, default), scaled)
 
 
 def conv(
-    in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, bias: bool = False
+    in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, groups: int = 1, bias: bool = False
 ) -> nn.Conv2d:
     """Return a convolution with TAO's symmetric "same" padding and Glorot-uniform weights."""
-    layer = nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, bias=bias)
+    layer = nn.Conv2d(
+        in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=bias
+    )
     nn.init.xavier_uniform_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer
+
+
+def depthwise(channels: int, kernel: int, *, stride: int = 1) -> nn.Conv2d:
+    """Return a convolution with one filter for each channel, without bias."""
+    return conv(channels, channels, kernel, stride=stride, groups=channels)
+
+
+def pointwise(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """Apply a 1×1 convolution that may have a stride.
+
+    The backward pass of a *strided* 1×1 convolution on channels-last tensors writes beyond its buffer in the oneDNN
+    of PyTorch 2.13 (x86; 8 channels of 32×80 crash at once). Taking every ``stride``-th pixel first is the same
+    sum without that code. Only in training: elsewhere nothing is wrong, and an export keeps the plain convolution.
+    """
+    step = int(layer.stride[0])
+    if layer.training and step > 1:
+        return F.conv2d(x[:, :, ::step, ::step], layer.weight, layer.bias)
+    return layer(x)  # type: ignore[no-any-return]
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
@@ -57,10 +79,14 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=BN_EPSILON, momentum=BN_MOMENTUM)
 
 
-def he_normal(weight: Tensor) -> None:
-    """Fill ``weight`` in place as Keras' ``he_normal`` does: a normal truncated at two deviations (He et al., 2015)."""
-    fan_in = weight[0].numel()
-    # Truncation at ±2 shrinks the deviation to 0.8796 of itself; Keras divides by that to get exactly 2/fan_in.
-    deviation = (2.0 / fan_in) ** 0.5 / 0.87962566103423978
+def truncated_normal(weight: Tensor, deviation: float) -> None:
+    """Fill ``weight`` in place with a normal distribution of that deviation, truncated at two, as Keras does."""
+    # Truncation at ±2 shrinks the deviation to 0.8796 of itself; Keras divides by that to make up for it.
+    drawn = deviation / 0.87962566103423978
     with torch.no_grad():
-        nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+        nn.init.trunc_normal_(weight, std=drawn, a=-2 * drawn, b=2 * drawn)
+
+
+def he_normal(weight: Tensor) -> None:
+    """Fill ``weight`` in place as Keras' ``he_normal`` does (He et al., 2015)."""
+    truncated_normal(weight, (2.0 / weight[0].numel()) ** 0.5)

@@ -6,13 +6,21 @@ block's first convolution, and a 1×1 projection with batch normalisation on *ev
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from taomagic.engine.backbones.layers import Widths, batch_norm, conv
+from taomagic.engine.backbones.base import Backbone
+from taomagic.engine.backbones.layers import Widths, batch_norm, conv, pointwise
 
 #: Blocks in each of the four stages.
-BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
+BLOCKS = {
+    10: (1, 1, 1, 1),
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+}
+#: Numbers of layers whose blocks are bottlenecks: 1×1, 3×3 and a 1×1 that widens fourfold.
+BOTTLENECKS = (50, 101)
 STAGE_CHANNELS = (64, 128, 256, 512)
 STAGE_STRIDES = (2, 2, 2, 1)
 #: The stage whose output is the tap: stride 8, the map for small objects.
@@ -46,44 +54,67 @@ class BasicBlock(nn.Module):
         self.conv_shortcut = conv(in_channels, outer, 1, stride=stride)
         self.bn_shortcut = batch_norm(outer)
         self.relu = nn.ReLU(inplace=True)
-        self.stride = stride
         self.out_channels = outer
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, in, H, W] to [N, out, H/stride, W/stride]."""
         y = self.relu_1(self.bn_1(self.conv_1(x)))
         y = self.bn_2(self.conv_2(y))
-        return self.relu(y + self.bn_shortcut(self._project(x)))  # type: ignore[no-any-return]
-
-    def _project(self, x: Tensor) -> Tensor:
-        """Apply the shortcut's convolution.
-
-        The backward pass of a *strided* 1×1 convolution on channels-last tensors writes beyond its buffer in the oneDNN
-        of PyTorch 2.13 (x86; 8 channels of 32×80 crash at once). Taking every ``stride``-th pixel first is the same
-        sum without that code. Only in training: elsewhere nothing is wrong, and an export keeps the plain convolution.
-        """
-        if self.training and self.stride > 1:
-            every = x[:, :, :: self.stride, :: self.stride]
-            return F.conv2d(every, self.conv_shortcut.weight)
-        return self.conv_shortcut(x)  # type: ignore[no-any-return]
+        return self.relu(y + self.bn_shortcut(pointwise(self.conv_shortcut, x)))  # type: ignore[no-any-return]
 
 
-class ResNet(nn.Module):
-    """ResNet-10, 18 or 34 without its classifier.
+class BottleneckBlock(nn.Module):
+    """A 1×1 convolution that narrows, a 3×3 one and a 1×1 one that widens, beside a 1×1 projection.
+
+    Parameters
+    ----------
+    name
+        TAO's name of the block, e.g. ``"block_1a"``.
+    in_channels, channels
+        Channels of the input, and inside the bottleneck at full width; four times as many come out.
+    stride
+        Stride of the first convolution and of the projection.
+    widths
+        Output channels by layer name.
+    """
+
+    def __init__(self, name: str, in_channels: int, channels: int, stride: int, widths: Widths) -> None:
+        super().__init__()
+        first = widths(f"{name}_conv_1", channels)
+        second = widths(f"{name}_conv_2", channels)
+        outer = widths(f"{name}_conv_3", 4 * channels)
+        self.conv_1 = conv(in_channels, first, 1, stride=stride)
+        self.bn_1 = batch_norm(first)
+        self.relu_1 = nn.ReLU(inplace=True)
+        self.conv_2 = conv(first, second, 3)
+        self.bn_2 = batch_norm(second)
+        self.relu_2 = nn.ReLU(inplace=True)
+        self.conv_3 = conv(second, outer, 1)
+        self.bn_3 = batch_norm(outer)
+        self.conv_shortcut = conv(in_channels, outer, 1, stride=stride)
+        self.bn_shortcut = batch_norm(outer)
+        self.relu = nn.ReLU(inplace=True)
+        self.out_channels = outer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [N, in, H, W] to [N, out, H/stride, W/stride]."""
+        y = self.relu_1(self.bn_1(pointwise(self.conv_1, x)))
+        y = self.relu_2(self.bn_2(self.conv_2(y)))
+        y = self.bn_3(self.conv_3(y))
+        return self.relu(y + self.bn_shortcut(pointwise(self.conv_shortcut, x)))  # type: ignore[no-any-return]
+
+
+class ResNet(Backbone):
+    """ResNet-10, 18, 34, 50 or 101 without its classifier.
 
     Parameters
     ----------
     nlayers
-        10, 18 or 34.
+        10, 18, 34, 50 or 101.
     in_channels
         1 or 3.
     widths
         Output channels by layer name (``conv1``, ``block_1a_conv_1``, …).
-
-    Attributes
-    ----------
-    tap_channels, out_channels
-        Channels of the two maps that :meth:`forward` returns.
     """
 
     def __init__(self, nlayers: int, in_channels: int, widths: Widths) -> None:
@@ -93,20 +124,20 @@ class ResNet(nn.Module):
         self.bn_conv1 = batch_norm(channels)
         self.relu_1 = nn.ReLU(inplace=True)
         self.block_names: list[list[str]] = []
-        self.tap_channels = 0
+        kind = BottleneckBlock if nlayers in BOTTLENECKS else BasicBlock
         for stage, count in enumerate(BLOCKS[nlayers], start=1):
             names = [f"block_{stage}{chr(ord('a') + i)}" for i in range(count)]
             for i, name in enumerate(names):
                 stride = STAGE_STRIDES[stage - 1] if i == 0 else 1
-                block = BasicBlock(name, channels, STAGE_CHANNELS[stage - 1], stride, widths)
+                block = kind(name, channels, STAGE_CHANNELS[stage - 1], stride, widths)
                 self.add_module(name, block)
                 channels = block.out_channels
             self.block_names.append(names)
             if stage == TAP_STAGE:
-                self.tap_channels = channels
+                self.tap_channels = (channels,)
         self.out_channels = channels
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map an image [N, C, H, W] to the tap (stride 8) and the last map (stride 16)."""
         x = self.relu_1(self.bn_conv1(self.conv1(x)))
         tap = x
@@ -118,7 +149,11 @@ class ResNet(nn.Module):
         return tap, x
 
     def blocks(self) -> dict[int, list[nn.Module]]:
-        """Return the modules of each id of ``freeze_blocks``: 0 is ``conv1``, 1 to 4 are the stages."""
+        """Return the modules of each id of ``freeze_blocks``: 0 is ``conv1``, 1 to 4 are the stages.
+
+        NVIDIA's tables end at 3, because in Faster R-CNN the fourth stage lies behind the pooling of regions. The ids
+        mean the same here, and 4 is the last stage.
+        """
         stages = {
             i: [self.get_submodule(n) for n in names] for i, names in enumerate(self.block_names, start=1)
         }

@@ -101,6 +101,7 @@ def _trace(
         # The exporter calls itself legacy. The newer one takes 10 s where this takes one, and needs two packages more.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", TracerWarning)
+        warnings.filterwarnings("ignore", "Constant folding")  # of a padding, which the runtime folds itself
         torch.onnx.export(
             network,
             (torch.zeros(batch_size or 1, *input_shape),),

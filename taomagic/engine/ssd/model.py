@@ -21,17 +21,30 @@ from taomagic.spec.ssd import SSDExperiment
 #: (1×1 channels, 3×3 channels) of the five expansion blocks; ``None``: the backbone's last map itself is block 0.
 SMALL = (None, (64, 128), (64, 128), (64, 128), (64, 128))
 MEDIUM = ((256, 256), (128, 256), (64, 128), (64, 128), (64, 128))
+LARGE = ((512, 512), (256, 512), (128, 256), (128, 256), (128, 256))
 
+#: By architecture and number of layers (0: there is one size). A backbone with two taps has one block less.
 EXPANSIONS: dict[tuple[str, int], tuple[tuple[int, int] | None, ...]] = {
     ("resnet", 10): SMALL,
     ("resnet", 18): MEDIUM,
     ("resnet", 34): MEDIUM,
+    ("resnet", 50): LARGE,
+    ("resnet", 101): LARGE,
+    ("vgg", 16): LARGE,
+    ("vgg", 19): LARGE,
+    ("darknet", 19): MEDIUM[:-1],
+    ("darknet", 53): LARGE[:-1],
+    ("googlenet", 0): LARGE,
+    ("mobilenet_v1", 0): SMALL,
+    ("mobilenet_v2", 0): SMALL,
+    ("squeezenet", 0): SMALL,
+    ("efficientnet_b0", 0): LARGE[:-1],
 }
 
 #: Standard deviation of the heads' first weights.
 HEAD_STD = 0.01
 
-#: Number of feature maps: the tap and the five expansion blocks.
+#: Number of feature maps: one or two taps, and the expansion blocks.
 LEVELS = 6
 
 
@@ -131,7 +144,7 @@ class ExpansionBlock(nn.Module):
 
 
 class SSD(nn.Module):
-    """SSD with one tap, five expansion maps and two heads on each of the six.
+    """SSD: one or two taps and the expansion blocks make six maps, with two heads on each.
 
     Parameters
     ----------
@@ -153,10 +166,12 @@ class SSD(nn.Module):
         self.architecture = architecture
         widths = Widths(architecture.width_multiplier, architecture.channels)
         channels, height, width = architecture.input_shape
-        self.backbone = build_backbone(architecture.arch, architecture.nlayers, channels, widths)
+        self.backbone = build_backbone(
+            architecture.arch, architecture.nlayers, architecture.input_shape, widths
+        )
         self.expansion = nn.ModuleDict()
-        tap, last = int(self.backbone.tap_channels), int(self.backbone.out_channels)  # type: ignore[arg-type]
-        level_channels = [tap]
+        last = self.backbone.out_channels
+        level_channels = [*self.backbone.tap_channels]
         for block, block_channels in enumerate(EXPANSIONS[architecture.arch, architecture.nlayers]):
             if block_channels is not None:
                 name = f"ssd_expand_block_{block}"
@@ -185,8 +200,8 @@ class SSD(nn.Module):
 
     def feature_maps(self, images: Tensor) -> list[Tensor]:
         """Return the six maps [N, C, H, W] that the heads look at."""
-        tap, x = self.backbone(images)
-        maps = [tap]
+        maps: list[Tensor]
+        *maps, x = self.backbone(images)
         if self.expands_last_map:
             maps.append(x)
         for block in self.expansion.values():

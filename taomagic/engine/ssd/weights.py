@@ -178,7 +178,7 @@ def freeze(model: SSD, blocks: tuple[int, ...], *, batch_norm: bool) -> None:
     ``freeze_blocks`` stops the convolutions of those backbone blocks; their batch normalisation still trains.
     ``freeze_bn`` makes the backbone's batch normalisation use its stored statistics; its scale and shift still train.
     """
-    ids = model.backbone.blocks()  # type: ignore[operator]
+    ids = model.backbone.blocks()
     for block in blocks:
         for module in ids[block]:
             for layer in module.modules():
