@@ -3,6 +3,8 @@
 import { URLExt } from '@jupyterlab/coreutils';
 import { ServerConnection } from '@jupyterlab/services';
 
+import { language } from './words';
+
 export type State = 'starting' | 'running' | 'succeeded' | 'failed' | 'stopped' | 'lost';
 
 /** A job, as in the list. Times are in seconds; `null` is unknown. */
@@ -96,7 +98,9 @@ export class Api {
   }
 
   private async ask<T>(path: string, init: RequestInit = {}): Promise<T> {
-    const url = URLExt.join(this.settings.baseUrl, 'taomagic', 'api') + '/' + path;
+    // What the server says in words, it says in the language of the page.
+    const asked = `${path}${path.includes('?') ? '&' : '?'}lang=${language()}`;
+    const url = URLExt.join(this.settings.baseUrl, 'taomagic', 'api') + '/' + asked;
     const response = await ServerConnection.makeRequest(url, init, this.settings);
     if (!response.ok) {
       throw await ServerConnection.ResponseError.create(response);

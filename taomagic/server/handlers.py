@@ -29,6 +29,7 @@ from taomagic.server import notebooks
 from taomagic.server.log import USUAL, read_piece
 from taomagic.server.places import JOB_ID, Root
 from taomagic.server.shelf import JobShelf
+from taomagic.view.texts import tr
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -78,9 +79,17 @@ class _Handler(APIHandler):
         try:
             return await asyncio.to_thread(work, *args, **kwargs)
         except UsageProblem as problem:
-            raise web.HTTPError(404, _told(problem)) from None
+            raise web.HTTPError(404, self.told(problem)) from None
         except TaoError as problem:
-            raise web.HTTPError(409, _told(problem)) from None
+            raise web.HTTPError(409, self.told(problem)) from None
+
+    def said(self, text: str) -> str:
+        """Return a text of ours in the page's language, which the page names in the query."""
+        return tr(text, self.get_query_argument("lang", "en"))
+
+    def told(self, problem: TaoError) -> str:
+        """Return what went wrong in one line, without the paths of this machine."""
+        return self.said(f"{problem.message} {problem.hint}".strip())
 
     def number(self, name: str, default: int | None) -> int | None:
         """Return a whole number of the query, 0 or more.
@@ -135,6 +144,8 @@ class Jobs(_Handler):
     async def get(self) -> None:
         """Answer with the running jobs and the latest finished ones."""
         listing = await self.apart(self.shelf.listing)
+        for job in listing["jobs"]:
+            job["stop_problem"] = self.said(job["stop_problem"])
         # A page that watches a running job is at work: the job would end together with the server's machine.
         self._track_activity = any(job["state"] == "running" for job in listing["jobs"])
         self.finish(listing)
@@ -147,7 +158,12 @@ class OneJob(_Handler):
     @authorized
     async def get(self, job_id: str) -> None:
         """Answer with all that is known about it."""
-        self.finish(await self.apart(self.shelf.details, job_id))
+        details = await self.apart(self.shelf.details, job_id)
+        for name in ("problem", "stop_problem"):
+            details[name] = self.said(details[name])
+        for name in ("hints", "notes"):
+            details[name] = [self.said(text) for text in details[name]]
+        self.finish(details)
 
 
 class Log(_Handler):
@@ -175,8 +191,3 @@ class Stop(_Handler):
         """Begin to stop it."""
         self.set_status(202)
         self.finish(await self.apart(self.shelf.stop, job_id))
-
-
-def _told(problem: TaoError) -> str:
-    """Return what went wrong in one line, without the paths of this machine."""
-    return f"{problem.message} {problem.hint}".strip()

@@ -141,6 +141,13 @@ def test_a_failed_job_tells_the_cause_and_what_to_do(server: Server, start: Star
     assert "mend it" in details["hints"]
 
 
+def test_a_chinese_page_is_told_in_chinese(server: Server) -> None:
+    answer = server.ask("taomagic/api/jobs/0123456789?lang=zh")
+    assert answer.status == 404
+    assert "没有任务“0123456789”。它可能已被清理。" in str(answer.body)
+    assert 'There is no job "0123456789".' in str(server.ask("taomagic/api/jobs/0123456789").body)
+
+
 def test_a_log_is_read_page_by_page(server: Server, start: Start) -> None:
     job = start("count:3000:0")
     job.wait(20)

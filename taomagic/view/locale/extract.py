@@ -30,7 +30,7 @@ NOT_TEXTS: Final = Path(__file__).with_name("not_texts.txt")
 #: Modules whose texts nobody reads in the course of work, or that are documents of their own (the sample notebooks).
 _OTHERS: Final = re.compile(
     r"_pb2\.py$|/generate\.py$|^view/locale/|^samples/(notebook|build|gallery|scene|layout|people|cars|canvas)"
-    r"|^server/|catalog_build|^view/(markup|draw_svg|awaiting)\.py$|^deferred\.py$|^engine/export/deepstream\.py$"
+    r"|catalog_build|^view/(markup|draw_svg|awaiting)\.py$|^deferred\.py$|^engine/export/deepstream\.py$"
 )
 
 #: Modules in which single words are texts as well, and where: assigned names, keyword arguments, called functions.
