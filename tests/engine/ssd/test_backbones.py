@@ -193,7 +193,7 @@ def test_maps_and_anchors_are_those_of_the_reference(arch, nlayers):
     assert wide.feature_sizes == [(32, 64), (16, 32), (8, 16), (4, 8), (2, 4), (1, 2)]
 
 
-@pytest.mark.parametrize(("arch", "nlayers"), ALL)
+@pytest.mark.parametrize(("arch", "nlayers"), FAMILIES)
 @pytest.mark.parametrize("shape", [(1, 33, 33), (3, 34, 97)])
 def test_any_size_and_grey_images_give_a_prediction_for_each_anchor(arch, nlayers, shape):
     model = SSD(architecture(arch, nlayers, shape=shape)).eval()
@@ -306,14 +306,14 @@ def silence(model, channels):
 @pytest.mark.parametrize(("arch", "nlayers"), FAMILIES)
 def test_cutting_filters_that_give_zero_changes_nothing(arch, nlayers):
     torch.manual_seed(1)
-    model = lively(SSD(architecture(arch, nlayers, 0.25)))
+    model = lively(SSD(architecture(arch, nlayers, shape=(3, 50, 65))))
     silence(model, 2)
     report = prune(model, threshold=0.0, granularity=1, min_filters=1, excluded=HEADS, layer_name=keras_name)
     assert {layer.total - layer.kept for layer in report.layers if layer.name not in HEADS} == {2}
     small = SSD(replace(model.architecture, channels=report.channels))
     small.load_state_dict(report.state_dict, strict=True)
     assert parameter_count(small) == report.parameters_after < parameter_count(model)
-    x = torch.randn(2, 3, 64, 96)
+    x = torch.randn(2, 3, 50, 65)
     with torch.no_grad():
         for cut, whole in zip(small.eval()(x), model(x), strict=True):
             torch.testing.assert_close(cut, whole, atol=1e-4, rtol=1e-4)
@@ -334,5 +334,5 @@ def test_the_exported_network_computes_the_same(arch, nlayers):
     (found,) = session.run(["scores"], {"Input": x.numpy()})
     with torch.no_grad():
         wanted = torch.softmax(model(x)[0], dim=-1)[..., 1:].transpose(1, 2)
-    torch.testing.assert_close(torch.from_numpy(found), wanted, atol=1e-5, rtol=1e-4)
-    assert wanted.std() > 1e-4
+    # Against what the answers differ by: a padding on the wrong side would be a large part of that.
+    assert (torch.from_numpy(found) - wanted).abs().max() < 0.01 * wanted.std()
