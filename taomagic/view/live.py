@@ -26,7 +26,14 @@ REFRESH_S = 0.2
 
 
 def choose_view(
-    shell: Any, job: Job, *, raw: bool = False, stages: Sequence[str] = (), index: int = 0, **options: Any
+    shell: Any,
+    job: Job,
+    *,
+    raw: bool = False,
+    stages: Sequence[str] = (),
+    index: int = 0,
+    answers: bool = False,
+    **options: Any,
 ) -> View:
     """Return the view that suits where we run.
 
@@ -40,6 +47,8 @@ def choose_view(
         Print the log as it is.
     stages, index
         The labels of all stages of the cell, and which of them this job is.
+    answers
+        Whether the cell awaits the job.
     options
         More for :class:`taomagic.view.panel.PanelView`.
 
@@ -58,7 +67,13 @@ def choose_view(
     from taomagic.view.panel import PanelView
     from taomagic.view.panel_state import Stages
 
-    return PanelView(job, stages=Stages(tuple(stages), index), kernel=kernel_id(), **options)
+    return PanelView(
+        job,
+        stages=Stages(tuple(stages), index),
+        kernel=kernel_id(),
+        answers=answers and answers_while_awaiting(),
+        **options,
+    )
 
 
 def in_notebook(shell: Any) -> bool:
@@ -81,6 +96,15 @@ def on_page(shell: Any) -> bool:
     except AttributeError:  # an ipykernel that keeps it elsewhere
         parent = getattr(shell, "parent_header", None) or {}
     return "cellId" in (parent.get("metadata") or {})
+
+
+def answers_while_awaiting() -> bool:
+    """Tell whether the kernel takes messages of widgets while a cell awaits: ipykernel does so from 7.4 on."""
+    try:
+        from ipykernel._version import version_info
+    except ImportError:
+        return False
+    return tuple(version_info[:2]) >= (7, 4)
 
 
 def kernel_id() -> str:

@@ -424,7 +424,8 @@ function makeChart(key, t) {
   return {
     node,
     show(chart) {
-      data = chart;
+      const points = (text) => text.split(" ").map((pair) => pair.split(",").map(Number));
+      data = { ...chart, series: chart.series.map((each) => ({ ...each, points: points(each.points) })) };
       put(title, chart.title);
       holder.setAttribute("aria-label", chart.told);
       drawLegend();

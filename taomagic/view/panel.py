@@ -1,8 +1,8 @@
 """The live panel in a notebook: a widget that a page draws (``panel.js``), and the view that feeds it.
 
-What a page needs to draw the whole panel is one small trait, ``state``, renewed once a second. So a page that is opened
-in the middle of a run shows the panel at once, even while the cell blocks the kernel. What is new in between goes in
-one message a tick, at most six a second; the last message before the end always holds the last lines.
+What a page needs to draw the whole panel is one small trait, ``state``, renewed every other second. So a page that is
+opened in the middle of a run shows the panel at once, even while the cell blocks the kernel. What is new in between
+goes in one message a tick, at most five a second; the last message before the end always holds the last lines.
 
 A page that has drawn the panel says hello. Where nobody does, because there is no widget manager, the output is redrawn
 as HTML, as in :class:`taomagic.view.live.LiveView`. At the end the output becomes static HTML in any case.
@@ -31,7 +31,7 @@ from taomagic.view.usage import UsageMeter
 from taomagic.view.waiting import KILLED, STOPPING, Stopping
 
 #: Seconds between two messages to the page, between two renewals of the state, and between two drawings of the curves.
-TICK_S, STATE_S, CHARTS_S = 0.17, 1.0, 0.5
+TICK_S, STATE_S, CHARTS_S = 0.2, 2.0, 1.0
 #: Seconds after which a page that hasn't said hello gets HTML instead of a widget.
 PATIENCE_S = 6.0
 #: Bytes of the log that "Open full log" sends at most: its end.

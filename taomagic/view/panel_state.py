@@ -5,7 +5,6 @@ No widget and no clock here. Everything is bounded, so that a training of days c
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -227,14 +226,10 @@ def _curve(name: str, points: Sequence[Point]) -> dict[str, Any]:
     return {
         "name": name,
         "label": clean(tr(short_name(name)), width=32),
-        "points": [[_rounded(x), _rounded(y)] for x, y in thin(points, CHART_POINTS)],
+        # As text: each list would be looked through for binary data on its way to the page.
+        "points": " ".join(f"{x:.6g},{y:.6g}" for x, y in thin(points, CHART_POINTS)),
         "best": [best.x, best.y, number(best.y, name), best.epoch, best.kind] if best and marked else None,
     }
-
-
-def _rounded(value: float) -> float:
-    """Return six significant digits: more than a page can show."""
-    return float(f"{value:.6g}") if math.isfinite(value) else 0.0
 
 
 def _metric(name: str, snapshot: Snapshot) -> list[str]:

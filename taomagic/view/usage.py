@@ -18,7 +18,7 @@ from taomagic.launcher.progress import Snapshot
 from taomagic.project.paths import PathMap, read_pairs
 
 #: Seconds between two looks at memory and GPU, and the time over which the speed is averaged.
-LOOK_S, SPEED_S = 3.0, 20.0
+LOOK_S, SPEED_S = 5.0, 20.0
 _SPEC_FLAGS = ("-e", "--experiment_spec", "--experiment_spec_file")
 _BATCH = re.compile(r"\bbatch_size_per_gpu\s*:\s*(\d{1,6})")
 

@@ -10,7 +10,7 @@ import pytest
 from taomagic.launcher.command import Command
 from taomagic.launcher.job import Update
 from taomagic.launcher.states import JobState
-from taomagic.view.live import REFRESH_S, LiveView, choose_view
+from taomagic.view.live import REFRESH_S, LiveView, answers_while_awaiting, choose_view, on_page
 from taomagic.view.text import RawView, TextView
 
 #: A job of which only the snapshots are looked at.
@@ -95,3 +95,31 @@ def test_the_view_suits_where_we_run(
     shell = SimpleNamespace(kernel=object()) if kernel else SimpleNamespace()
     job: Any = SimpleNamespace(log_path=sys.executable)
     assert type(choose_view(shell, job, raw=raw)) is kind
+
+
+@pytest.mark.parametrize(
+    ("version", "answers"), [((6, 29, 5), False), ((7, 3, 0), False), ((7, 4, 0), True), ((8, 0, 0), True)]
+)
+def test_silence_of_a_page_counts_only_where_the_kernel_would_hear_it(
+    version: tuple[int, ...], answers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ipykernel._version.version_info", version)
+    assert answers_while_awaiting() is answers
+
+
+@pytest.mark.parametrize(
+    ("parent", "panel", "page"),
+    [
+        ({"metadata": {"cellId": "c1"}}, "", True),
+        ({"metadata": {}}, "", False),
+        ({}, "", False),
+        ({"metadata": {"cellId": "c1"}}, "html", False),
+        ({}, "widget", True),
+    ],
+)
+def test_programs_that_run_notebooks_get_no_widgets(
+    parent: dict[str, Any], panel: str, page: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAO_PANEL", panel)
+    shell = SimpleNamespace(kernel=SimpleNamespace(get_parent=lambda: parent))
+    assert on_page(shell) is page
