@@ -176,7 +176,7 @@ def unused_not_texts(root: Path = ROOT) -> list[str]:
 def not_texts() -> list[str]:
     """Return the listed strings that look like texts and are none."""
     lines = NOT_TEXTS.read_text("utf-8").splitlines()
-    return [unescaped(line) for line in lines if line and not line.startswith("#")]
+    return [unescaped(line) for line in lines if line]
 
 
 def templates(source: str, short: Iterable[str] = (), passed_over: Iterable[str] = ()) -> set[str]:
