@@ -161,6 +161,7 @@ def test_whatever_stands_in_the_places_comes_through_unchanged(data: st.DataObje
         ("/a/b.txt:14: unknown field 'x' in the file's top level", "/a/b.txt:14: 文件的最外层里没有字段 'x'"),
         ("✗ the disk is full", "✗ 磁盘已满"),
         ("  Files written:", "  写出的文件："),
+        ("  … 17 more lines like this", "  … 还有 17 行类似的内容"),
         ("one\nthe disk is full\ntwo", "one\n磁盘已满\ntwo"),
         (
             "  list       the jobs that run, and the latest ones of this project",

@@ -191,12 +191,14 @@ class Catalogue:
 
     def _translate(self, text: str) -> str:
         """Return a text, translated as far as it is known."""
-        found = self._known(text)
-        if found is not None:
-            return found
+        if text in self._whole:
+            return self._whole[text]
         front, inner, end = _framed(text)
         if inner and inner != text:
             return front + self.translate(inner) + end
+        found = self._known(text)
+        if found is not None:
+            return found
         for separator in _SEPARATORS:
             if separator in text:
                 return separator.join(self.translate(part) for part in text.split(separator))

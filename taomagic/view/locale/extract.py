@@ -363,7 +363,7 @@ def _tidy(text: str) -> str:
     text = _PRINTF.sub("{value}", text)
     # A place right before a capital is a sentence of its own (`{hint}Valid flags: …`), a sign before it is decoration.
     text = re.sub(r"^(?:\{\w+\})+(?=[A-Z`])", "", text.strip())
-    text = re.sub(r"^(?:[✓✗■▶!?•…]|- |[;,:]) ", "", text).strip()
+    text = re.sub(r"^(?:[✓✗■▶!?•…]|- |[;,:]|\{state_sign\}) ", "", text).strip()
     seen: dict[str, int] = {}
 
     def numbered(match: re.Match[str]) -> str:
