@@ -326,14 +326,12 @@ def _task(first: str, rest: list[str], prog: str) -> tuple[str, str, list[str]]:
                 return candidate, task, rest
         known |= there
     task = first.replace("-", "_")
-    what = f"group {group} has no task" if group else "there is no task"
+    message = f'Group {group} has no task "{first}".' if group else f'There is no task "{first}".'
     extra = () if group else (*CONTROL_WORDS, *catalog.GROUPS)
     # More than a hundred names in all releases together are no help; those of one release are.
     listing = f"tao {group}" if group and prog == "tao" else f"{prog} --help"
     near = catalog.nearest(task, (*known, *extra))
-    raise UsageProblem(
-        f'{what[0].upper()}{what[1:]} "{first}".', hint=f"{near}`{listing}` lists the tasks of a release."
-    )
+    raise UsageProblem(message, hint=f"{near}`{listing}` lists the tasks of a release.")
 
 
 def _help(words: list[str], prog: str) -> Command:

@@ -33,7 +33,8 @@ class HelpFormat(argparse.RawDescriptionHelpFormatter):
     ) -> None:
         """Add the line that shows all arguments."""
         told = errors.translate("usage:")
-        super().add_usage(usage, actions, groups, prefix if told == "usage:" else told)
+        # Where a prefix is given, even an empty one, argparse or IPython wants that.
+        super().add_usage(usage, actions, groups, told if prefix is None and told != "usage:" else prefix)
 
     def _expand_help(self, action: argparse.Action) -> str:
         return errors.translate(super()._expand_help(action))

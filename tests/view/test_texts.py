@@ -161,6 +161,7 @@ def test_whatever_stands_in_the_places_comes_through_unchanged(data: st.DataObje
         ("/a/b.txt:14: unknown field 'x' in the file's top level", "/a/b.txt:14: 文件的最外层里没有字段 'x'"),
         ("✗ the disk is full", "✗ 磁盘已满"),
         ("  Files written:", "  写出的文件："),
+        ("Argument --gpus: invalid int value: 'x'.", "参数 --gpus：'x' 不是整数。"),
         ("  … 17 more lines like this", "  … 还有 17 行类似的内容"),
         ("one\nthe disk is full\ntwo", "one\n磁盘已满\ntwo"),
         (
@@ -438,3 +439,19 @@ def test_the_panel_script_gets_its_words_with_their_places(
     assert all(placed(said[name]) == placed(TEXTS[name]) for name in TEXTS)
     monkeypatch.setenv("TAO_LANG", "en")
     assert words() == TEXTS
+
+
+def test_the_help_of_a_part_of_a_command_is_named_as_it_is_typed(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "taomagic", "samples", "create"],
+        env=_environ(tmp_path, TAO_LANG="zh"),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert (
+        ended.stderr
+        == "tao samples create: 缺少必需的参数：DIR\n提示：用 `tao samples create --help` 查看参数。\n"
+    )

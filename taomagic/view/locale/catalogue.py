@@ -197,6 +197,10 @@ class Catalogue:
         if inner and inner != text:
             return front + self.translate(inner) + end
         found = self._known(text)
+        if found is None and text.endswith(".") and " " in text:
+            # A message of somebody else's, e.g. argparse's, made a sentence.
+            found = self._known(text[0].lower() + text[1:-1])
+            found = found and f"{found}。"
         if found is not None:
             return found
         for separator in _SEPARATORS:
