@@ -581,10 +581,10 @@ function render({ model, el }) {
     [head.where, t("job", { job: head.job }), head.stage].filter(Boolean).map((each) => h("span", {}, each)));
   if (head.why) facts.firstChild.title = head.why;
   const command = h("div", { class: "tao-command" }, h("code", {}, head.command), copyButton(head.command, t, t("copy_command")));
-  const sign = { done: "✓", now: "▶", later: "○" };
+  const sign = { done: "✓", later: "○" }; // of the stage that this panel shows, its own state stands there
   const stages = h("ol", { class: "tao-stages", "aria-label": t("stages"), hidden: !head.stages.length },
     head.stages.map((stage) => h("li", { class: `tao-${stage.part}`, "aria-current": stage.part === "now" ? "step" : null },
-      h("span", { "aria-hidden": "true" }, `${sign[stage.part]} `), stage.label, h("span", { class: "tao-hidden" }, ` (${t(`stage_${stage.part}`)})`))));
+      h("span", { "aria-hidden": "true", class: "tao-sign" }, `${sign[stage.part] ?? "▶"} `), stage.label, h("span", { class: "tao-hidden" }, ` (${t(`stage_${stage.part}`)})`))));
   const words = h("span", { class: "tao-words" });
   const filled = h("div", { class: "tao-filled" });
   const ticks = h("div", { class: "tao-ticks", "aria-hidden": "true" });
@@ -607,6 +607,8 @@ function render({ model, el }) {
   function showNow(now) {
     root.dataset.state = now.state;
     put(chip, now.chip);
+    const current = stages.querySelector(".tao-now .tao-sign");
+    if (current) put(current, `${now.chip.slice(0, 1)} `);
     if (spoken.dataset.state !== now.state) {
       spoken.dataset.state = now.state;
       spoken.textContent = `${head.label}: ${now.chip.slice(2)}`;

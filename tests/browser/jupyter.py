@@ -162,9 +162,9 @@ class Notebook:
                 raise TimeoutError(f"The kernel of {self.name} isn't ready.")
             time.sleep(0.1)
         if self.server.app == "lab":
+            # The toolbar's indicator says idle before there is a kernel.
             self.page.wait_for_selector("#jp-main-statusbar >> text=/\\| (Idle|空闲)$/", timeout=60_000)
         else:
-            self.page.wait_for_selector(".jp-NotebookKernelStatus >> text=/Idle|空闲|^$/", state="attached")
             self.page.wait_for_timeout(500)
         return self
 

@@ -269,6 +269,7 @@ def test_the_stages_of_a_cell_and_the_dark_theme(
         ["✓ ssd train (done)", "▶ ssd evaluate (this one)"]
     )
     chip(second, SUCCEEDED)
+    expect(second.locator(".tao-stages li").nth(1)).to_contain_text("✓ ssd evaluate")
     shots(page, "dark-ended")
 
 
