@@ -84,62 +84,18 @@ FOREIGN: Final = (
 )
 
 #: Calls whose words are no texts of ours: patterns, names, and log lines, which stay English like NVIDIA's.
-_NOT_FOR_PEOPLE: Final = {
-    *(
-        "compile",
-        "match",
-        "fullmatch",
-        "search",
-        "sub",
-        "findall",
-        "finditer",
-        "split",
-        "rsplit",
-        "partition",
-        "rpartition",
-    ),
-    *(
-        "startswith",
-        "endswith",
-        "removeprefix",
-        "removesuffix",
-        "replace",
-        "strip",
-        "lstrip",
-        "rstrip",
-        "encode",
-    ),
-    *(
-        "getattr",
-        "setattr",
-        "hasattr",
-        "TypeVar",
-        "get",
-        "pop",
-        "setdefault",
-        "defer",
-        "RuntimeError",
-        "AssertionError",
-    ),
-    *("debug", "info", "say", "rule", "run_line_magic", "cast", "TypeError", "AttributeError", "Thread"),
-}
+_NOT_FOR_PEOPLE: Final = frozenset(
+    """
+    compile match fullmatch search sub findall finditer split rsplit partition rpartition startswith endswith
+    removeprefix removesuffix replace strip lstrip rstrip encode getattr setattr hasattr get pop setdefault TypeVar cast
+    defer rule run_line_magic Thread RuntimeError AssertionError TypeError AttributeError
+    """.split()  # noqa: SIM905 - a list would take a page
+)
 #: The same in the engine.
 _LOGGED: Final = {"debug", "info", "say", "write"}
-_NOT_FOR_PEOPLE_BY_NAME: Final = {
-    *(
-        "style",
-        "dest",
-        "metavar",
-        "example",
-        "encoding",
-        "mode",
-        "role",
-        "prog",
-        "name",
-        "thread_name_prefix",
-        "choices",
-    ),
-}
+_NOT_FOR_PEOPLE_BY_NAME: Final = frozenset(
+    "style dest metavar example encoding mode role prog name thread_name_prefix choices".split()  # noqa: SIM905
+)
 
 _PRINTF: Final = re.compile(r"%[-\d.,]*[sdfr]")
 _MARKUP: Final = re.compile(
@@ -249,12 +205,12 @@ class _Finder(ast.NodeVisitor):
         ):
             self.visit(node.func.value)
         if name in self._passed_over:
-            # Their own arguments may be calls that make texts.
+            # Their own arguments may be calls that make texts; dataclasses' `replace` has texts by name.
             for each in node.args:
                 if isinstance(each, ast.Call):
                     self.visit(each)
-            return
-        self._inside(name in self._short, lambda: [self.visit(each) for each in node.args])
+        else:
+            self._inside(name in self._short, lambda: [self.visit(each) for each in node.args])
         for keyword in node.keywords:
             if keyword.arg not in _NOT_FOR_PEOPLE_BY_NAME:
                 self._inside(keyword.arg in self._short, lambda value=keyword.value: self.visit(value))
@@ -308,8 +264,7 @@ def _texts(node: ast.expr) -> list[str] | None:
     """Return the templates that an expression can give; ``None`` where it isn't a string for certain."""
     match node:
         case ast.Constant(value=str(text)):
-            # In plain strings, {name} is a place for `str.format`, or for a page's script.
-            return [re.sub(r"\{(?!\w+\})|(?<!\w)\}", lambda brace: brace[0] * 2, text)]
+            return [re.sub(r"(\{[a-z]\w*\})|([{}])", lambda part: part[1] or part[2] * 2, text)]
         case ast.JoinedStr(values=parts):
             found = [""]
             for part in parts:
@@ -381,7 +336,7 @@ def _fixed(text: str) -> str:
 def _reads_like_words(text: str) -> bool:
     if _MARKUP.search(text):
         return False
-    if re.search(r"\} [A-Za-z]{1,20}\b(?!=)|\b[A-Za-z]{3,20}:? \{", text):
+    if re.search(r"\} [A-Za-z]{1,20}\b(?!=)|\b[A-Za-z]{3,20}:? \$?\{", text):
         return True
     words = " ".join(Template.of(text).fixed)
     several = len(re.findall(r"(?<![\w$/-])[A-Za-z][A-Za-z']+", words)) >= 2 and " " in text.strip()
