@@ -11,6 +11,7 @@ from typing import Any
 from taomagic.view.draw_svg import WIDTH, evenly, fit, picture, text, text_width
 from taomagic.view.draw_types import Box, Drawing, Thumbnail
 from taomagic.view.format import clean
+from taomagic.view.texts import tr
 
 #: The most bytes of the whole drawing, the pictures in it among them.
 MAX_BYTES = 12_000
@@ -170,7 +171,7 @@ def _legend(shown: Sequence[Thumbnail]) -> list[str]:
     for words, ink, dash in entries:
         parts.append(f"<rect x='{left:g}' y='0' width='26' height='12' rx='2' fill='#555'/>")
         parts += _outlines([(left + 4, 2.5, 18, 7)], ink, dash)
-        parts.append(text(left + 32, 6, words))
+        parts.append(text(left + 32, 6, tr(words)))
         left += 32 + 6.3 * len(words) + 14
     return parts
 

@@ -240,6 +240,9 @@ class Catalogue:
 
     def _in_pieces(self, text: str) -> str:
         """Translate sentences one by one, the longest known beginning first; also what stands behind ``place:``."""
+        facts = [self._known(part) for part in text.split("; ")]
+        if len(facts) > 1 and None not in facts:
+            return "；".join(fact or "" for fact in facts)
         ends = [match.span() for match in _END.finditer(text)]
         for begin, end in reversed(ends):
             # A word and a colon may be anybody's.
