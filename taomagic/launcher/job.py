@@ -243,12 +243,18 @@ class Job:
 
         return until_end(self).__await__()
 
-    def result(self) -> Result:
-        """Return how the job stands, without waiting."""
+    def result(self, now: Snapshot | None = None) -> Result:
+        """Return how the job stands, without waiting.
+
+        Parameters
+        ----------
+        now
+            The snapshot to tell it from, for those who have a current one; by default the log is read.
+        """
         from taomagic.launcher.log_forms import without_noise
         from taomagic.launcher.result import Result
 
-        now = self.snapshot()
+        now = now or self.snapshot()
         return Result(
             job_id=self.id,
             command=self.shown,

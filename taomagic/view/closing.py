@@ -44,6 +44,6 @@ def closing(job: Job, snapshot: Snapshot) -> Closing:
         return Closing(static.bundle(snapshot))
     from taomagic.view.drawings import drawings_of
 
-    drawings = tuple(drawings_of(job, job.result()))
+    drawings = tuple(drawings_of(job, job.result(snapshot)))
     steps = tuple((tr(title), command) for title, command in next_steps.after(job, snapshot))
     return Closing(static.bundle(snapshot, drawings=drawings, steps=steps), drawings, steps)

@@ -134,17 +134,18 @@ class PanelView:
         """Tell the page how it ended, and replace the output by what stays in the saved notebook."""
         with self._lock:
             self._usage.close()
-            end = closing(self._job, snapshot)
             if self._panel is None:
                 self._open(snapshot)
             assert self._panel is not None
+            # First what is known; pictures may take a moment.
+            self._send_lines(snapshot, with_charts=True)
+            end = closing(self._job, snapshot)
             result = {
                 **panel_state.result(snapshot),
                 "next": [list(each) for each in end.steps],
                 "drawings": [{"title": tr(each.title), "svg": each.svg} for each in end.drawings],
                 "pictures": self._gallery.take(end.drawings),
             }
-            self._send_lines(snapshot, with_charts=True)
             self._panel.state = self._state(snapshot, result)
             self._handle.update(end.bundle, raw=True)
             # The log is on disk; kernels live long.
@@ -225,9 +226,10 @@ class PanelView:
 
     def _hello(self, content: dict[str, Any]) -> None:
         with self._lock:
-            self._heard = True
-            if set_page_language(content.get("lang")):
+            # The first page decides: two of different languages would else redraw each other without end.
+            if not self._heard and set_page_language(content.get("lang")):
                 self._change_language()
+            self._heard = True
             first = content.get("next")
             lines = self._lines.since(
                 first if isinstance(first, int) and first >= 0 else 0, panel_state.KEPT_LINES

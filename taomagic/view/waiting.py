@@ -171,7 +171,9 @@ class _Watching:
         self._view.close(self._snapshot or self._job.snapshot())
 
     def result(self) -> Result:
-        result = self._job.result()
+        # The last update holds the final state: a long log needn't be read once more.
+        last = self._snapshot if self._snapshot and self._snapshot.state.finished else None
+        result = self._job.result(last)
         if self._interrupts and self._interrupts.count and result.ok:
             raise StageInterrupted(
                 "interrupted, but the command had already ended well.", where=f"tao {result.label}"

@@ -18,7 +18,7 @@ JOB: Any = SimpleNamespace(
     id="3f2a9c81d0",
     command=Command(group="model", task="ssd", subtask="train"),
     shown="tao ssd train",
-    result=lambda: SimpleNamespace(ok=False),
+    result=lambda _now: SimpleNamespace(ok=False),
 )
 
 

@@ -32,7 +32,7 @@ class FakeJob:
         self.state = JobState.RUNNING
         self.wishes: list[str] = []
 
-    def result(self) -> Any:
+    def result(self, now: Any) -> Any:
         return SimpleNamespace(ok=False)
 
     def request_stop(self) -> None:
