@@ -100,6 +100,7 @@ class PanelView:
         self._heard = False
         self._plain = False
         self._opened = 0.0
+        self._shown: Snapshot | None = None
         self._next = {"tick": float("-inf"), "state": float("-inf"), "charts": float("-inf")}
         self._panel: Panel | None = None
         self._handle: Any = None
@@ -116,6 +117,7 @@ class PanelView:
             self._lines.take(update.events)
             if update.snapshot.state.finished:
                 return
+            self._shown = update.snapshot
             if self._panel is None:
                 self._open(update.snapshot)
             now = self._clock()
@@ -134,6 +136,7 @@ class PanelView:
         """Tell the page how it ended, and replace the output by what stays in the saved notebook."""
         with self._lock:
             self._usage.close()
+            self._shown = None
             if self._panel is None:
                 self._open(snapshot)
             assert self._panel is not None
@@ -238,8 +241,8 @@ class PanelView:
 
     def _change_language(self) -> None:
         """Tell the page everything anew, in the language that is in force now."""
-        snapshot = self._job.snapshot()
-        if self._panel is None or snapshot.state.finished:
+        snapshot = self._shown
+        if self._panel is None or snapshot is None:
             return
         self._panel.head = panel_state.head(self._job, self._stages)
         self._panel.state = self._state(snapshot)

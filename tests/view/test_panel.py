@@ -13,7 +13,7 @@ import pytest
 from taomagic.launcher.command import Command
 from taomagic.launcher.job import Update
 from taomagic.launcher.states import JobState
-from taomagic.view import panel
+from taomagic.view import panel, texts
 from taomagic.view.panel import MIME_WIDGET, PATIENCE_S, TICK_S, PanelView, end_of
 from taomagic.view.panel_state import SENT_LINES
 from taomagic.view.waiting import KILLED, STOPPING, Stopping
@@ -153,6 +153,30 @@ def test_a_page_that_says_hello_gets_the_log_so_far(
     assert page.all("hello")[1]["first"] == 990
     page.says(view, kind="hello", next="nonsense")
     assert page.all("hello")[2]["first"] == 0
+
+
+def test_the_first_page_chooses_the_language_once(
+    job: Any,
+    page: FakePage,
+    updates_of: Updates,
+    clock: Callable[[], float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(texts, "_wishes", {"page": "", "terminal": ""})
+    (update,) = updates_of("loading\n")
+    view = PanelView(job, clock=clock)
+    view.show(update)
+    assert page.panel.texts["stop"] == "Stop"
+    page.says(view, kind="hello", next=0, lang="zh-CN")
+    assert page.panel.texts["stop"] == "停止"
+    assert page.panel.state["now"]["chip"] == "▶ 正在运行"
+    assert page.panel.head["card"] == "TAO 任务 3f2a9c81d0"
+    assert len(page.all("bundle")) == 2, "a new output makes the page draw the widget anew"
+    # A second page in another language, and the first one's new view.
+    page.says(view, kind="hello", next=0, lang="en")
+    page.says(view, kind="hello", next=0, lang="zh-CN")
+    assert len(page.all("bundle")) == 2
+    assert page.panel.texts["stop"] == "停止"
 
 
 def test_where_nobody_answers_the_output_becomes_html(job: Any, page: FakePage, updates_of: Updates) -> None:
