@@ -78,6 +78,32 @@ def test_memory_counts_this_process_and_is_zero_for_one_that_is_gone() -> None:
     assert usage.memory_of_tree(2**22 + 1) == 0
 
 
+@pytest.mark.parametrize(
+    ("told", "used"),
+    [
+        ({"memory_stats": {"usage": 900, "stats": {"inactive_file": 100}}}, 800),
+        ({"memory_stats": {"usage": 900, "stats": {"total_inactive_file": 200}}}, 700),
+        ({"memory_stats": {"usage": 900}}, 900),
+        ({"memory_stats": {}}, 0),
+        (None, 0),
+    ],
+)
+def test_memory_of_a_container_is_what_docker_stats_says(
+    told: Any, used: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def get(_self: Any, path: str, **query: Any) -> Any:
+        asked.append((path, query))
+        return told
+
+    monkeypatch.setattr("taomagic.launcher.containers.api.Engine.get", get)
+    endpoint = {"url": "unix:///var/run/docker.sock", "tls_dir": "", "verify": True}
+    assert usage.memory_of_container(endpoint, "tao-1") == used
+    assert asked == [("/containers/tao-1/stats", {"stream": "false", "one-shot": "true"})]
+    assert usage.memory_of_container(None, "tao-1") == 0
+
+
 def test_gpus_are_read_and_nonsense_is_not() -> None:
     assert usage.read_gpus(["35, 2048, 16384"]) == [("GPU", "35 %", "2.1 GB of 17.2 GB")]
     two = usage.read_gpus(["1, 10, 100", "2, 20, 100"])
