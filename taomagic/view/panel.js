@@ -265,6 +265,15 @@ function niceTicks(low, high, count) {
   return ticks;
 }
 
+/** Ones, twos and fives of each power of ten; of many powers only the ones. */
+function logTicks(low, high) {
+  const ticks = [];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power += 1) {
+    for (const m of high / low > 300 ? [1] : [1, 2, 5]) ticks.push(+(m * 10 ** power).toPrecision(12));
+  }
+  return ticks.filter((value) => value >= low && value <= high);
+}
+
 const brief = (value) => {
   const size = Math.abs(value);
   if (value !== 0 && (size < 1e-3 || size >= 1e5)) return value.toExponential(value.toPrecision(2).includes(".") ? 1 : 0);
@@ -275,6 +284,7 @@ function makeChart(key, t) {
   const hidden = new Set();
   const picked = new Set(); // series that a person has switched; the others follow the default
   let data = null;
+  let logarithmic = false;
   let cursor = null; // index into `xs` of the values that are read out
   let xs = [];
   let width = 0;
@@ -285,7 +295,13 @@ function makeChart(key, t) {
   const picture = s("svg", { class: "tao-chart", role: "img", height: place.height });
   const readout = h("div", { class: "tao-readout", "aria-live": "polite" });
   const holder = h("div", { class: "tao-holder", tabindex: "0", role: "group", title: t("chart_keys") }, picture);
-  const node = h("figure", { class: "tao-figure", "data-chart": key }, title, legend, holder, readout);
+  // For losses that begin a hundred times as high as they end.
+  const bend = h("button", {
+    type: "button", class: "tao-toggle tao-bend", "aria-pressed": "false", hidden: true,
+    onclick: () => { logarithmic = !logarithmic; bend.setAttribute("aria-pressed", String(logarithmic)); draw(); },
+  }, t("log_scale"));
+  const top = h("div", { class: "tao-top" }, title, bend);
+  const node = h("figure", { class: "tao-figure", "data-chart": key }, top, legend, holder, readout);
 
   const stroke = (i) => STROKES[i % STROKES.length];
   const shown = () => data.series.map((each, i) => [each, i]).filter(([each]) => !hidden.has(each.name));
@@ -321,17 +337,22 @@ function makeChart(key, t) {
       x0 = Math.min(x0, x); x1 = Math.max(x1, x); y0 = Math.min(y0, y); y1 = Math.max(y1, y);
     }
     if (x1 - x0 < 1e-6) { x0 -= 0.5; x1 += 0.5; }
+    bend.hidden = !(y0 > 0 && y1 > 10 * y0);
+    const bent = logarithmic && !bend.hidden;
+    const placed = bent ? Math.log10 : (y) => y;
+    [y0, y1] = [placed(y0), placed(y1)];
     const size = Math.max(Math.abs(y0), Math.abs(y1));
     const margin = y1 - y0 > 1e-9 * Math.max(size, 1e-9) ? (y1 - y0) * 0.07 : size * 0.1 || 1;
     // Losses and precisions are never negative: an axis below zero would suggest that they could be.
-    const low = y0 >= 0 ? Math.max(y0 - margin, 0) : y0 - margin;
+    const low = y0 >= 0 && !bent ? Math.max(y0 - margin, 0) : y0 - margin;
     const high = y1 + margin;
     const w = width - place.left - place.right;
     const tall = place.height - place.top - place.bottom;
     return {
       x0, x1, low, high,
       x: (x) => place.left + ((x - x0) / (x1 - x0)) * w,
-      y: (y) => place.height - place.bottom - ((y - low) / (high - low)) * tall,
+      y: (y) => place.height - place.bottom - ((placed(y) - low) / (high - low)) * tall,
+      ticks: bent ? logTicks(10 ** low, 10 ** high) : niceTicks(low, high, 4),
     };
   }
 
@@ -345,7 +366,7 @@ function makeChart(key, t) {
     xs = [];
     if (!at) return;
     const base = place.height - place.bottom;
-    for (const value of niceTicks(at.low, at.high, 4)) {
+    for (const value of at.ticks) {
       const y = at.y(value).toFixed(1);
       picture.append(s("path", { d: `M${place.left} ${y}H${width - place.right}`, class: "tao-grid" }),
         s("text", { x: place.left - 7, y, dy: ".35em", "text-anchor": "end" }, brief(value)));

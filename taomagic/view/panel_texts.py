@@ -29,6 +29,7 @@ TEXTS = {
     "best": "best",
     "last": "last",
     "series": "Curves to show",
+    "log_scale": "Log scale",
     "chart_keys": "Left and right arrow keys read the values.",
     "log": "Log",
     "log_lines": "Log of the command",

@@ -308,6 +308,7 @@ def test_everything_can_be_done_and_heard_without_a_mouse(
     expect(chart.locator(".tao-readout")).to_contain_text("epoch 3: loss")
     page.keyboard.press("Home")
     expect(chart.locator(".tao-readout")).to_contain_text(re.compile(r"epoch 0\.\d+: loss"))
+    assert chart.get_by_role("button", name="Log scale").count() == 0, "it helps only with values far apart"
     val = chart.get_by_role("button", name="val loss")
     val.focus()
     page.keyboard.press("Space")
@@ -321,3 +322,15 @@ def test_everything_can_be_done_and_heard_without_a_mouse(
         "all => all.filter(e => !(e.getAttribute('aria-label') || e.textContent.trim())).length"
     )
     assert nameless == 0
+
+
+def test_losses_far_apart_can_be_read_on_a_log_scale(lab: Server, open_notebook: Open, shots: Shoot) -> None:
+    notebook = open_notebook(lab, "wild.ipynb", act("wild"))
+    notebook.run(1)
+    panel = notebook.panel(1)
+    chip(panel, SUCCEEDED)
+    axis = panel.locator('[data-chart="loss"] svg text:not(.tao-value)')
+    assert "600" in axis.all_text_contents()
+    panel.get_by_role("button", name="Log scale").click()
+    assert {"10", "100", "1000"} <= set(axis.all_text_contents())
+    shots(panel, "log-scale")
