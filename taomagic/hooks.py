@@ -84,7 +84,8 @@ def _shell_line(wanted: Callable[[], bool]) -> type:
                 tokens = [token for token in line if token.type not in {tokenize.INDENT, tokenize.DEDENT}]
                 # Python 3.11 has a token for the blank in `! tao`.
                 names = [token.string for token in tokens[:4] if token.string.strip()]
-                if names[:1] == ["!"] and names[1:2] in (["tao"], ["tlt"]):
+                # The very first token, as with IPython: behind a stray bracket the indent is a token of its own.
+                if tokens[:1] and tokens[0].string == "!" and names[1:2] in (["tao"], ["tlt"]):
                     return cls(tokens[0].start)
             return None
 

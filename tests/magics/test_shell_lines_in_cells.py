@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
 from IPython.core.interactiveshell import InteractiveShell
@@ -135,6 +135,8 @@ def plain_shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Interactiv
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(pieces=["  return (", ")", ")", "!tlt-train"], between="\n    ")
+@example(pieces=["  return (", ")", ")", "!tao info"], between="\n    ")
 @given(pieces=st.lists(PIECES, max_size=8), between=st.sampled_from(["\n", "\n    ", "\n\n"]))
 def test_cells_without_such_lines_come_out_as_without_us(
     pieces: list[str], between: str, plain_shell: InteractiveShell
