@@ -25,6 +25,8 @@ _SHORT_NAMES = {
     "learning_rate": "lr",
     "mean average precision": "mAP",
     "pruning_ratio": "pruning ratio",
+    "model_mb": "model file (MB)",
+    "ms_per_image": "ms per image",
 }
 
 

@@ -490,7 +490,17 @@ function boxes(picture) {
 /** A picture that is asked for when it comes into view. */
 function thumbnail(picture, ask) {
   const frame = h("div", { class: "tao-frame", style: `aspect-ratio:${picture.width}/${picture.height}` });
-  const node = h("figure", { class: "tao-picture" }, frame, h("figcaption", { title: picture.caption }, picture.caption));
+  // A click, or the Enter key, shows it large.
+  const node = h("figure", {
+    class: "tao-picture", role: "button", tabindex: "0", "aria-pressed": "false", "aria-label": picture.alt,
+    onclick: () => node.setAttribute("aria-pressed", String(node.classList.toggle("tao-large"))),
+    onkeydown: (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      event.stopPropagation();
+      node.click();
+    },
+  }, frame, h("figcaption", { title: picture.caption }, picture.caption));
   new IntersectionObserver(async (entries, observer) => {
     if (!entries.some((each) => each.isIntersecting)) return;
     observer.disconnect();
@@ -509,14 +519,19 @@ function makeResult(result, t, ask) {
       h("li", {}, h("div", {}, title), h("div", { class: "tao-command" }, h("code", {}, command), copyButton(command, t, t("copy_command"))))))));
   }
   const tables = [];
-  if (result.metrics.length) tables.push(part(t("metrics"), table(["", t("last"), t("best"), t("epoch")], result.metrics, [1, 2, 3])));
+  if (result.metrics.length) {
+    const course = result.metrics.some(([, , best]) => best);
+    const header = course ? ["", t("last"), t("best"), t("epoch")] : ["", ""];
+    tables.push(part(t("metrics"), table(header, result.metrics.map((row) => row.slice(0, header.length)), [1, 2, 3])));
+  }
   if (result.classes.length) tables.push(part(t("by_class"), table([t("class"), t("average_precision")], result.classes, [1])));
   if (tables.length) parts.push(h("div", { class: "tao-row" }, tables));
   if (result.drawings?.length) parts.push(h("div", { class: "tao-charts" }, result.drawings.map(drawing)));
   if (result.pictures?.length) {
-    parts.push(part(t("pictures"), h("div", { class: "tao-key" },
-      h("span", { class: "tao-found" }, t("found")), h("span", { class: "tao-true" }, t("labelled"))),
-    h("div", { class: "tao-pictures" }, result.pictures.map((each) => thumbnail(each, ask)))));
+    const boxed = result.pictures.some((each) => each.predicted.length || each.truth.length);
+    const key = h("div", { class: "tao-key", hidden: !boxed },
+      h("span", { class: "tao-found" }, t("found")), h("span", { class: "tao-true" }, t("labelled")));
+    parts.push(part(t("pictures"), key, h("div", { class: "tao-pictures" }, result.pictures.map((each) => thumbnail(each, ask)))));
   }
   if (result.files.length) {
     const path = (value) => h("div", { class: "tao-path" }, h("code", {}, value), copyButton(value, t, t("copy_path")));

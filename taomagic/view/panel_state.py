@@ -245,7 +245,7 @@ def result(snapshot: Snapshot) -> dict[str, Any]:
     """Return what a finished job leaves: the precision of each class, and the files with both their paths."""
     files = [
         {
-            "kind": artefact.kind,
+            "kind": tr(summary.kind_of(artefact)),
             "count": count,
             "host": clean(str(artefact.host), width=1000),
             "container": clean(artefact.container, width=1000),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from taomagic.view.draw_types import Box, Drawing, Thumbnail
 
 #: The most pictures offered, the longer side of what is sent, and the largest file that is sent as it is.
-MOST, SIDE, LIMIT = 60, 640, 4_000_000
+MOST, SIDE, LIMIT = 60, 960, 4_000_000
 
 
 class Gallery:

@@ -297,7 +297,8 @@ def _results(snapshot: Snapshot, detail: Detail) -> Markup:
 def _file_row(artefact: Artefact, count: int, detail: Detail) -> tuple[object, ...]:
     width = min(detail.text_width, 400)
     host, container = clean(str(artefact.host), width=width), clean(artefact.container, width=width)
-    kind = tr(f"{artefact.kind}, last of {count}") if count > 1 else artefact.kind
+    kind = summary.kind_of(artefact)
+    kind = tr(f"{kind}, last of {count}") if count > 1 else tr(kind)
     return kind, markup.code(host), tr("the same") if host == container else markup.code(container)
 
 

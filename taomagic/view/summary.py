@@ -139,6 +139,11 @@ def grouped(artefacts: Sequence[Artefact]) -> list[tuple[Artefact, int]]:
     return list(groups.values())
 
 
+def kind_of(artefact: Artefact) -> str:
+    """Return what kind of file it is: its suffix; without one it is a folder."""
+    return artefact.kind or "folder"
+
+
 def closing_lines(snapshot: Snapshot, *, explain: bool = True) -> list[str]:
     """Return the summary at the end: state, duration, metrics, files, and, if wanted, what went wrong."""
     verb = {JobState.STOPPED: "was stopped", JobState.LOST: "was lost"}.get(
