@@ -47,7 +47,7 @@ SHORT: Final = {
 WORDS: Final = (
     *("yes", "no", "default", "user", "argument", "setting", "none"),
     *("Image", "layer", "waiting", "downloaded", "ready", "unpacking", "downloading", "memory"),
-    *("precision", "recall"),
+    *("precision", "recall", "folder"),
 )
 
 #: Texts of others that are shown among ours: argparse's, the operating system's, and the engine's notes.
