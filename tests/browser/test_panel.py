@@ -24,8 +24,10 @@ def chip(panel: Locator, text: str, timeout_s: float = 20) -> None:
     expect(panel.locator(".tao-chip")).to_have_text(text, timeout=timeout_s * 1000)
 
 
-#: Seconds from a click to the signal, on a machine that is busy with other things; benchmarks/panel.py measures it.
+#: Seconds from a click to the signal, on a machine that is busy with other things; benchmarks/panel.py measures them.
 PROMPT_S = 1.5
+#: Seconds from a notebook on the screen to its panel, likewise; JupyterLab waits three of them for a busy kernel.
+RELOADED_S = 12
 
 
 def signal_after(server: Server, clicked: float) -> float:
@@ -183,7 +185,7 @@ def test_a_page_that_is_reloaded_in_the_midst_of_a_run_is_live_again(
     loaded = time.monotonic()
     panel = notebook.panel(1)
     expect(panel.locator(".tao-curve").first).to_be_visible(timeout=20_000)
-    assert time.monotonic() - loaded < 5
+    assert time.monotonic() - loaded < RELOADED_S
     words = panel.locator(".tao-words")
     before = words.inner_text()
     expect(words).not_to_have_text(before, timeout=3000)
@@ -330,7 +332,7 @@ def test_losses_far_apart_can_be_read_on_a_log_scale(lab: Server, open_notebook:
     panel = notebook.panel(1)
     chip(panel, SUCCEEDED)
     axis = panel.locator('[data-chart="loss"] svg text:not(.tao-value)')
-    assert "600" in axis.all_text_contents()
+    assert {"250", "500", "750"} <= set(axis.all_text_contents())
     panel.get_by_role("button", name="Log scale").click()
     assert {"10", "100", "1000"} <= set(axis.all_text_contents())
     shots(panel, "log-scale")
