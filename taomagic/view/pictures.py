@@ -72,5 +72,7 @@ def _box(box: Box) -> list[Any]:
 
 
 def _told(picture: Thumbnail) -> str:
+    if not picture.predicted and picture.truth is None:
+        return picture.path.name  # the boxes are drawn into it, and nobody has counted them
     found = f"{picture.path.name}: {len(picture.predicted)} objects found"
     return found if picture.truth is None else f"{found}, {len(picture.truth)} labelled"

@@ -151,6 +151,9 @@ def test_only_offered_pictures_are_read_and_made_small(tmp_path: Path) -> None:
     (told,) = gallery.take([Drawing("t", "<svg/>", "alt", (picture,))])
     assert told["predicted"] == [[1, 2, 10, 20, "car 0.88"]]
     assert told["truth"] == [[0, 0, 5, 5, "car"]]
+    assert told["alt"] == "a.png: 1 objects found, 1 labelled"
+    (plain,) = Gallery().take([Drawing("t", "<svg/>", "alt", (Thumbnail(path, 1600, 800, ()),))])
+    assert plain["alt"] == "a.png", "boxes drawn into a picture are not counted"
     data = gallery.read(told["id"])
     assert data is not None
     assert image_module.open(io.BytesIO(data)).size == (SIDE, SIDE // 2)
