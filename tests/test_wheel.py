@@ -36,6 +36,8 @@ def test_the_wheel_carries_notebooks_specs_protos_and_the_catalog(wheel: Path):
         "taomagic/launcher/catalog.json",
         "taomagic/launcher/catalog.toml",
         "taomagic/py.typed",
+        "taomagic/view/panel.css",
+        "taomagic/view/panel.js",
         "taomagic-0.1.0.data/data/etc/jupyter/jupyter_server_config.d/taomagic.json",
     ):
         assert wanted in names
