@@ -289,9 +289,13 @@ class Job:
             self.kill()
         return self.state
 
-    def kill(self) -> JobState:
-        """End the command at once, without giving it time to save anything."""
+    def request_kill(self) -> None:
+        """End the command at once, and return without waiting for it."""
         self._signal("kill")
+
+    def kill(self) -> JobState:
+        """End the command at once, without giving it time to save anything, and wait for its end."""
+        self.request_kill()
         self.ends_within(10.0)
         return self.state
 

@@ -110,8 +110,12 @@ class JobShelf:
         finished = [entry for entry in entries if entry.state.finished]
         shown = running + finished[:RECENT]
         self._read(shown)
+        jobs = []
+        for entry in shown:
+            with contextlib.suppress(*_NO_JOB):  # one bad record must not hide the others
+                jobs.append(self._summary(entry))
         return {
-            "jobs": [self._summary(entry) for entry in shown],
+            "jobs": jobs,
             "older": max(0, len(finished) - RECENT),
             "complete": all(entry.caught_up for entry in shown),
         }

@@ -165,6 +165,7 @@ def up_to(value: float) -> float:
     """Return the next round number, at least ``value``: the end of an axis that begins at 0."""
     if value <= 0:
         return 1.0
+    value = max(value, 1e-9)  # far below any pixel, and far above where powers of ten end
     power = 10.0 ** math.floor(math.log10(value))
     return next(m * power for m in (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10) if m * power >= value * (1 - 1e-9))
 

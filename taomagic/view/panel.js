@@ -765,12 +765,20 @@ function render({ model, el }) {
   const lang = document.documentElement.lang;
   model.send({ kind: "hello", next: 0, lang });
   let closed = false;
-  const later = setInterval(() => { if (!heard && !finished) model.send({ kind: "hello", next: log.next(), lang }); else clearInterval(later); }, 2000);
+  // Seldomer each time: a kernel that is busy for hours keeps them all, and answers them all when it is free.
+  let pause = 2000;
+  const again = () => {
+    if (heard || finished) return;
+    model.send({ kind: "hello", next: log.next(), lang });
+    pause *= 2;
+    later = setTimeout(again, pause);
+  };
+  let later = setTimeout(again, pause);
 
   return () => {
     if (closed) return;
     closed = true;
-    clearInterval(later);
+    clearTimeout(later);
     if (finished) settle();
     else clearInterval(clock);
   };

@@ -251,10 +251,12 @@ class PanelView:
         self._handle.update(self._panel.bundle(snapshot), raw=True)
 
     def _stop(self) -> None:
+        self._answer(
+            {"kind": "stop"}
+        )  # at once: the page waits for it, and takes silence for a kernel that is busy
         wish = self.stopping.ask("button")
         if wish:
             self.notice(STOPPING if wish == "stop" else KILLED)
-        self._answer({"kind": "stop"})
 
     def _picture(self, content: dict[str, Any]) -> None:
         name = str(content.get("id"))

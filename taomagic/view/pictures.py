@@ -49,7 +49,7 @@ def smaller(path: Path) -> bytes | None:
             image.thumbnail((SIDE, SIDE))
             out = io.BytesIO()
             image.convert("RGB").save(out, "JPEG", quality=82)
-    except (OSError, ValueError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
     return out.getvalue()
 

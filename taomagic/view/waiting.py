@@ -73,7 +73,7 @@ class Stopping:
             self._early = state is JobState.STARTING
             self._job.request_stop()
             return "stop"
-        self._job.kill()
+        self._job.request_kill()  # without waiting: this may be a signal's handler
         return "kill"
 
     def repeat_early(self, state: JobState) -> None:
@@ -105,12 +105,14 @@ def watch(job: Job, view: View, *, stop_on_interrupt: bool = True) -> Result:
     watching = _Watching(job, view, stop_on_interrupt)
     try:
         with watching.interrupts():
-            for update in job.updates():
-                watching.show(update)
+            try:
+                for update in job.updates():
+                    watching.show(update)
+            finally:
+                # Inside: an interrupt that comes too late must not leave half a card.
+                watching.close()
     except KeyboardInterrupt:
         raise _no_longer_watched(job) from None
-    finally:
-        watching.close()
     return watching.result()
 
 

@@ -38,7 +38,7 @@ class FakeJob:
     def request_stop(self) -> None:
         self.wishes.append("stop")
 
-    def kill(self) -> None:
+    def request_kill(self) -> None:
         self.wishes.append("kill")
 
 
@@ -222,7 +222,7 @@ def test_the_stop_button_stops_then_kills(
 
 
 def test_a_click_that_comes_by_both_ways_counts_once() -> None:
-    job: Any = SimpleNamespace(state=JobState.RUNNING, request_stop=lambda: None, kill=lambda: None)
+    job: Any = SimpleNamespace(state=JobState.RUNNING, request_stop=lambda: None, request_kill=lambda: None)
     times = iter([0.0, 0.5, 5.0])
     stopping = Stopping(job, clock=lambda: next(times))
     assert [stopping.ask("interrupt"), stopping.ask("button"), stopping.ask("button")] == ["stop", "", "kill"]
