@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
-import shutil
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,14 +18,13 @@ from taomagic.errors import DataProblem, EnvironmentProblem, ModelFileProblem, S
 from taomagic.launcher import backends
 from taomagic.launcher.command import Command, reject_empty
 from taomagic.launcher.context import Context
+from taomagic.launcher.disk import low_space
 from taomagic.project.paths import CONTAINER_ROOT, exists, is_folder, is_missing
 
 if TYPE_CHECKING:
     from taomagic.spec.dataset_export import DatasetExport
     from taomagic.spec.settings import SSDExperiment
 
-#: Less free space than this is worth a warning; a checkpoint of ResNet-18 has about 150 MB.
-LOW_DISK_BYTES = 2 * 1024**3
 _ENGINE = ("torch", "numpy", "cv2", "safetensors", "h5py", "cryptography")
 _EXPORT = ("onnx", "onnxruntime")
 _ENCRYPTED = (".tlt", ".etlt")
@@ -263,6 +261,5 @@ class _Checks:
     def _space(self, folder: Path) -> None:
         while not exists(folder):
             folder = folder.parent
-        free = shutil.disk_usage(folder).free
-        if free < LOW_DISK_BYTES:
-            self._warnings.append(f"Only {free / 1024**2:.0f} MB are free on the disk of {folder}.")
+        if warning := low_space(folder):
+            self._warnings.append(warning)

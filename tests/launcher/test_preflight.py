@@ -15,7 +15,7 @@ from taomagic.errors import (
     TaoError,
     UsageProblem,
 )
-from taomagic.launcher import preflight
+from taomagic.launcher import disk, preflight
 from taomagic.launcher.command import parse_command
 from taomagic.launcher.context import Context
 from taomagic.project.mounts import MountMap
@@ -139,7 +139,7 @@ def test_folder_that_may_not_be_written_is_refused(ready: Context) -> None:
 
 
 def test_little_space_is_a_warning(ready: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "LOW_DISK_BYTES", 2**62)
+    monkeypatch.setattr(disk, "LOW_DISK_BYTES", 2**62)
     [warning] = check(ready, "ssd", "prune", "-m", f"{ROOT}/model.tlt", "-o", f"{ROOT}/p.tlt", "-k", "k")
     assert "MB are free" in warning
 

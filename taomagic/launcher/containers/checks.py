@@ -11,7 +11,6 @@ import difflib
 import os
 import re
 import shlex
-import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -19,6 +18,7 @@ from taomagic.errors import EnvironmentProblem, SpecProblem, TaoError, UsageProb
 from taomagic.launcher.command import Command, reject_empty
 from taomagic.launcher.containers.container import caller_id
 from taomagic.launcher.context import Context
+from taomagic.launcher.disk import low_space
 from taomagic.project.mounts import MountMap, find_mounts
 from taomagic.project.paths import CONTAINER_ROOT, exists, is_folder, is_missing
 
@@ -270,11 +270,8 @@ class _Checks:
                 where=f"{flag} {path}",
                 hint="Choose another folder, or, if a container wrote it as root: sudo chown -R $USER FOLDER",
             )
-        from taomagic.launcher.preflight import LOW_DISK_BYTES  # here, since it loads more than we need
-
-        free = shutil.disk_usage(existing).free
-        if free < LOW_DISK_BYTES:
-            self._warn(f"Only {free / 1024**2:.0f} MB are free on the disk of {existing}.")
+        if warning := low_space(existing):
+            self._warn(warning)
 
     def _place(self, path: str) -> str:
         """Return a path as written, with its place on this machine where that differs."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from taomagic.errors import EnvironmentProblem, SpecProblem, TaoError, UsageProblem
-from taomagic.launcher import preflight
+from taomagic.launcher import disk, preflight
 from taomagic.launcher.command import parse_command
 from taomagic.launcher.containers.checks import check
 from taomagic.launcher.context import Context
@@ -242,7 +242,7 @@ def test_folder_that_the_caller_may_not_write(ready: Context, monkeypatch: pytes
 
 
 def test_little_space_is_a_warning(ready: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "LOW_DISK_BYTES", 2**62)
+    monkeypatch.setattr(disk, "LOW_DISK_BYTES", 2**62)
     [warning] = warnings(ready, "unet", "train", "-r", f"{ROOT}/out")
     assert "MB are free" in warning
 
