@@ -15,6 +15,7 @@ __all__ = [
     "MASK",
     "Command",
     "mask_key",
+    "needs_terminal",
     "parse_command",
     "reject_empty",
     "split_common",
@@ -362,3 +363,12 @@ def reject_empty(command: Command) -> Command:
             )
         previous = word
     return command
+
+
+def needs_terminal(command: Command) -> UsageProblem:
+    """Return what to say of a task alone where there is no terminal for its shell."""
+    return UsageProblem(
+        f"`tao {command.label}` alone opens a shell in the task's container, which needs a terminal.",
+        where=f"tao {command.label}",
+        hint=f"In a terminal: tao {command.label}. One command here: tao {command.label} run ls -l /workspace",
+    )

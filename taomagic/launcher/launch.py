@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from taomagic.errors import UsageProblem
 from taomagic.launcher import backends
-from taomagic.launcher.command import Command, reject_empty
+from taomagic.launcher.command import Command, needs_terminal, reject_empty
 from taomagic.launcher.context import Context
 
 if TYPE_CHECKING:
@@ -64,11 +64,7 @@ def launch(
         :func:`taomagic.launcher.containers.checks.check`.
     """
     if command.wants_shell:
-        raise UsageProblem(
-            f"`tao {command.label}` alone opens a shell in the task's container, which needs a terminal.",
-            where=f"tao {command.label}",
-            hint=f"In a terminal: tao {command.label}. One command here: tao {command.label} run ls -l /workspace",
-        )
+        raise needs_terminal(command)
     context = context or Context.current()
     reject_empty(command)
     _reject_undecodable(command, context)

@@ -10,9 +10,9 @@ import sys
 from types import FrameType
 
 from taomagic import errors
-from taomagic.errors import EnvironmentProblem, UsageProblem
+from taomagic.errors import EnvironmentProblem
 from taomagic.launcher import backends, catalog
-from taomagic.launcher.command import Command
+from taomagic.launcher.command import Command, needs_terminal
 from taomagic.launcher.containers import begin
 from taomagic.launcher.containers.api import EngineProblem
 from taomagic.launcher.containers.container import create_body
@@ -52,11 +52,7 @@ def open_shell(command: Command, context: Context, pull_view: PullView | None = 
         keys are its business.
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UsageProblem(
-            f"`tao {command.label}` alone opens a shell in the task's container, which needs a terminal.",
-            where=f"tao {command.label}",
-            hint=f"In a terminal: tao {command.label}. One command here: tao {command.label} run ls -l /workspace",
-        )
+        raise needs_terminal(command)
     if context.environ.get("TAO_DOCKER_DISABLE", "0") not in {"", "0"}:
         raise EnvironmentProblem(
             "TAO_DOCKER_DISABLE is set, so there is no container to open a shell in.",
