@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from taomagic.spec import ssd_pb2
-from taomagic.spec.generate import OLDEST_RUNTIME, generate
+from taomagic.spec.generate import OLDEST_RUNTIME, PROTOS, generate
 
 FOLDER = Path(ssd_pb2.__file__).parent
 
@@ -17,8 +17,9 @@ def test_the_generated_files_are_those_of_the_proto(tmp_path: Path) -> None:
         assert path.read_text(encoding="utf-8") == (FOLDER / path.name).read_text(encoding="utf-8"), path.name
 
 
-def test_the_generated_module_loads_in_the_oldest_supported_protobuf() -> None:
-    text = (FOLDER / "ssd_pb2.py").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", PROTOS)
+def test_the_generated_module_loads_in_the_oldest_supported_protobuf(name: str) -> None:
+    text = (FOLDER / f"{name}_pb2.py").read_text(encoding="utf-8")
     assert f"# Protobuf Python Version: {'.'.join(map(str, OLDEST_RUNTIME))}\n" in text
     numbers = text.split("Domain.PUBLIC,")[1].split("'")[0].replace(",", " ").split()
     assert tuple(map(int, numbers)) == OLDEST_RUNTIME
