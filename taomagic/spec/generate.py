@@ -1,4 +1,4 @@
-"""Regenerate ``ssd_pb2.py`` and ``ssd_pb2.pyi`` from ``ssd.proto``: ``python -m taomagic.spec.generate``.
+"""Regenerate ``*_pb2.py`` and ``*_pb2.pyi`` from the ``.proto`` files here: ``python -m taomagic.spec.generate``.
 
 Needs the ``dev`` extra (grpcio-tools).
 """
@@ -18,21 +18,24 @@ OLDEST_RUNTIME = (6, 31, 0)
 # The compiler registers the file under its path from the root, and that name must be ours alone in a
 # process where another package may have an `ssd.proto` too.
 _ROOT = Path(__file__).parents[2]
-_SOURCE = "taomagic/spec/ssd.proto"
+_FOLDER = "taomagic/spec"
+
+#: One for each network; detectnet_v2's imports the messages that it shares with ssd's.
+PROTOS = ("ssd", "detectnet_v2")
 
 
-def generate(target: Path) -> tuple[Path, Path]:
-    """Write the generated module and its type stub.
+def generate(target: Path) -> list[Path]:
+    """Write the generated modules and their type stubs.
 
     Parameters
     ----------
     target
-        Folder for ``ssd_pb2.py`` and ``ssd_pb2.pyi``; it must exist.
+        Folder for ``ssd_pb2.py``, ``ssd_pb2.pyi`` and the others; it must exist.
 
     Returns
     -------
-    tuple of Path
-        The module and the stub.
+    list of Path
+        Every module, followed by its stub.
 
     Raises
     ------
@@ -41,16 +44,21 @@ def generate(target: Path) -> tuple[Path, Path]:
     """
     from grpc_tools import protoc  # type: ignore[import-untyped]
 
+    sources = [f"{_FOLDER}/{name}.proto" for name in PROTOS]
+    paths = []
     with tempfile.TemporaryDirectory() as folder:
-        arguments = ["protoc", f"-I{_ROOT}", f"--python_out={folder}", f"--pyi_out={folder}", _SOURCE]
-        code = protoc.main(arguments)
+        code = protoc.main(
+            ["protoc", f"-I{_ROOT}", f"--python_out={folder}", f"--pyi_out={folder}", *sources]
+        )
         if code != 0:
             raise RuntimeError(f"protoc failed with exit code {code}")
-        written = Path(folder, _SOURCE).parent
-        module, stub = target / "ssd_pb2.py", target / "ssd_pb2.pyi"
-        module.write_text(_for_oldest_runtime((written / module.name).read_text("utf-8")), "utf-8")
-        stub.write_text((written / stub.name).read_text("utf-8"), "utf-8")
-    return module, stub
+        for name in PROTOS:
+            module, stub = (Path(folder, _FOLDER, f"{name}_pb2{suffix}") for suffix in (".py", ".pyi"))
+            written = _for_oldest_runtime(module.read_text("utf-8")), stub.read_text("utf-8")
+            for path, text in zip((module, stub), written, strict=True):
+                (target / path.name).write_text(text, "utf-8")
+                paths.append(target / path.name)
+    return paths
 
 
 def _for_oldest_runtime(source: str) -> str:
