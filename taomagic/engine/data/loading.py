@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -48,6 +48,8 @@ class Batch:
         ``[N, M]`` bool.
     names
         The images' names as the person knows them.
+    global_size
+        Number of images of the batch on all processes together; the same on each of them.
     """
 
     images: Tensor
@@ -55,15 +57,38 @@ class Batch:
     labels: Tensor
     difficult: Tensor
     names: tuple[str, ...]
+    global_size: int
+
+    def __len__(self) -> int:
+        """Return the number of images here: 0 where the batch has fewer images than there are processes."""
+        return len(self.names)
 
 
 def collate(
-    shown: Sequence[tuple[Image, Labels]], names: Sequence[str], channels: int, mean: tuple[float, ...]
+    shown: Sequence[tuple[Image, Labels]],
+    names: Sequence[str],
+    settings: AugmentationSettings,
+    mean: tuple[float, ...],
+    global_size: int | None = None,
 ) -> Batch:
-    """Return images of one size and their labels as a batch, padded to the most boxes of one image."""
-    height, width = shown[0][0].shape[:2]
-    pixels = np.empty((len(shown), height, width, channels), np.float32)
-    most = max(1, *(len(labels.boxes) for _, labels in shown))
+    """Return images of the output size and their labels as a batch, padded to the most boxes of one image.
+
+    Parameters
+    ----------
+    shown
+        Images ``[output_height, output_width, 3]``, RGB, uint8, with their boxes; may be none at all.
+    names
+        Their names.
+    settings
+        Says size, and colour or grey.
+    mean
+        What to subtract.
+    global_size
+        Images of the batch on all processes; by default those given.
+    """
+    height, width = settings.output_height, settings.output_width
+    pixels = np.empty((len(shown), height, width, settings.output_channel), np.float32)
+    most = max([1, *(len(labels.boxes) for _, labels in shown)])
     boxes = np.zeros((len(shown), most, 4), np.float32)
     classes = np.zeros((len(shown), most), np.int64)
     difficult = np.zeros((len(shown), most), np.bool_)
@@ -76,8 +101,30 @@ def collate(
     # The network works in channels-last memory; seen as [N, C, H, W] these pixels lie that way without a copy.
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
     return Batch(
-        images, torch.from_numpy(boxes), torch.from_numpy(classes), torch.from_numpy(difficult), tuple(names)
+        images,
+        torch.from_numpy(boxes),
+        torch.from_numpy(classes),
+        torch.from_numpy(difficult),
+        tuple(names),
+        len(names) if global_size is None else global_size,
     )
+
+
+def share_of(batch: NDArray[np.int64], rank: int, world_size: int) -> NDArray[np.int64]:
+    """Return the part of a batch that one of several processes works on.
+
+    Consecutive parts, as equal as can be, the first ones longer by one. With fewer images than processes the last
+    processes get none; as every process knows the size of the whole batch, it knows that too: rank ``r`` has images
+    if and only if ``r < len(batch)``.
+
+    Raises
+    ------
+    ValueError
+        ``rank`` isn't in ``0..world_size-1``.
+    """
+    if not 0 <= rank < world_size:
+        raise ValueError(f"rank {rank} is outside a world of {world_size}")
+    return np.array_split(batch, world_size)[rank]
 
 
 class TrainingData:
@@ -151,27 +198,37 @@ class TrainingData:
         """Return a hash of the names, labels and encoded images; it changes with any of them, not with their place."""
         return self._data.fingerprint()
 
-    def epoch(self, epoch: int, batch_size: int) -> Iterator[Batch]:
-        """Yield the batches of an epoch.
+    def epoch(
+        self, epoch: int, batch_size: int, *, rank: int = 0, world_size: int = 1
+    ) -> Generator[Batch, None, None]:
+        """Yield the batches of an epoch, or one process' share of each.
+
+        Every process gets the same number of batches. The shares of all ranks, one after another, are exactly the
+        batch that a single process gets; see :func:`share_of` for a last batch with fewer images than processes.
 
         Parameters
         ----------
         epoch
             Number of the epoch, from 1.
         batch_size
-            Images per batch.
+            Images per batch on all processes together.
+        rank, world_size
+            Which of how many processes this is.
         """
         order = self._generator(epoch, _ORDER).permutation(len(self))
         chosen = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+        tasks = [(share_of(batch, rank, world_size), len(batch)) for batch in chosen]
         yield from _prepared(
-            [partial(self._batch, epoch, indices) for indices in chosen], self._workers, self._ahead
+            [partial(self._batch, epoch, indices, size) for indices, size in tasks],
+            self._workers,
+            self._ahead,
         )
 
     def _generator(self, epoch: int, position: int) -> np.random.Generator:
         """Return the generator of one image in one epoch."""
         return np.random.Generator(np.random.Philox(key=[self._seed, epoch << 32 | position]))
 
-    def _batch(self, epoch: int, indices: NDArray[np.int64]) -> Batch:
+    def _batch(self, epoch: int, indices: NDArray[np.int64], global_size: int) -> Batch:
         """Return the changed images of a batch."""
         shown = [
             self._augment(
@@ -180,7 +237,7 @@ class TrainingData:
             for i in indices
         ]
         names = [self._data.encoded[i].name for i in indices]
-        return collate(shown, names, self._settings.output_channel, self._mean)
+        return collate(shown, names, self._settings, self._mean, global_size)
 
 
 class ValidationData:
@@ -245,14 +302,17 @@ class ValidationData:
         """Return the number of batches."""
         return math.ceil(len(self) / batch_size)
 
-    def batches(self, batch_size: int) -> Iterator[Batch]:
-        """Yield all images in order."""
+    def batches(self, batch_size: int, *, rank: int = 0, world_size: int = 1) -> Generator[Batch, None, None]:
+        """Yield all images in order, or every ``world_size``-th batch from the ``rank``-th on.
+
+        Together the ranks get each batch that a single process gets, once; the first ones may get one more.
+        """
         mean = mean_of(self._settings)
-        for start in range(0, len(self), batch_size):
+        for start in range(rank * batch_size, len(self), world_size * batch_size):
             indices = range(start, min(start + batch_size, len(self)))
             shown = [self._resized(index) for index in indices]
             names = [self._data.encoded[index].name for index in indices]
-            yield collate(shown, names, self._settings.output_channel, mean)
+            yield collate(shown, names, self._settings, mean)
 
     def _resized(self, index: int) -> tuple[Image, Labels]:
         """Return image and labels at the network's input size."""

@@ -110,11 +110,43 @@ def test_workers_and_the_kind_of_cache_change_nothing(kitti: Path, paths: PathMa
         assert equal(plain, list(data.epoch(1, 3)))
 
 
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4])
+@pytest.mark.parametrize("batch_size", [4, 9, 10, 32])
+def test_the_shares_of_all_processes_are_the_batches_of_one(
+    kitti: Path, paths: PathMap, world_size: int, batch_size: int
+) -> None:
+    data = TrainingData(experiment(**WILD), paths, 7)
+    whole = list(data.epoch(3, batch_size))
+    shares = [list(data.epoch(3, batch_size, rank=r, world_size=world_size)) for r in range(world_size)]
+    assert [len(share) for share in shares] == [len(whole)] * world_size
+    for step, batch in enumerate(whole):
+        parts = [share[step] for share in shares]
+        assert [part.global_size for part in parts] == [len(batch)] * world_size
+        # Who has no image knows it, and so do the others: the ranks from the batch's size on.
+        assert [len(part) > 0 for part in parts] == [rank < len(batch) for rank in range(world_size)]
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+        assert torch.equal(torch.cat([part.images for part in parts]), batch.images)
+        assert sum((part.names for part in parts), ()) == batch.names
+        boxes = [tuple(box.tolist()) for part in parts for box in part.boxes[part.labels > 0]]
+        assert boxes == [tuple(box.tolist()) for box in batch.boxes[batch.labels > 0]]
+    with pytest.raises(ValueError, match="outside a world"):
+        next(data.epoch(1, 4, rank=world_size, world_size=world_size))
+
+
+def test_validation_batches_are_dealt_out_in_turn(kitti: Path, paths: PathMap) -> None:
+    data = ValidationData(experiment(), paths)
+    whole = list(data.batches(3))
+    shares = [list(data.batches(3, rank=rank, world_size=3)) for rank in range(3)]
+    assert [len(share) for share in shares] == [2, 1, 1]
+    dealt = [shares[step % 3][step // 3] for step in range(len(whole))]
+    assert equal(dealt, whole)
+
+
 def test_an_epoch_may_be_left_early(kitti: Path, paths: PathMap) -> None:
     data = TrainingData(experiment(), paths, 7, workers=2)
     batches = data.epoch(1, 2)
     next(batches)
-    batches.close()  # type: ignore[attr-defined]
+    batches.close()
     assert len(list(data.epoch(1, 2))) == 5
 
 
