@@ -11,12 +11,15 @@ from google.protobuf.message import Message
 from taomagic.spec import ssd_pb2
 from taomagic.spec._resolve_dataset import resolve_dataset
 from taomagic.spec._resolve_model import resolve_model
+from taomagic.spec._resolve_trackers import resolve_clearml, resolve_wandb
 from taomagic.spec.parse import SpecFile, read_spec
 from taomagic.spec.settings import (
     AugmentationSettings,
+    CostScalingSettings,
     DatasetSettings,
     EarlyStoppingSettings,
     EvaluationSettings,
+    LoadModelSettings,
     NMSSettings,
     OptimizerSettings,
     Purpose,
@@ -44,7 +47,6 @@ _REQUIRED: Final[Mapping[Purpose, tuple[str, ...]]] = {
 
 #: Fields that NVIDIA's SSD reads and doesn't use, and neither does the embedded engine.
 _WITHOUT_EFFECT: Final[Mapping[str, str]] = {
-    "training_config.use_multiprocessing": "the flag --use_multiprocessing decides",
     "nms_config.force_on_cpu": "",
     "dataset_config.type": "",
     "dataset_config.data_sources.root_path": "paths are used as written",
@@ -138,10 +140,37 @@ def _training(spec: _Spec, notes: list[str]) -> TrainingSettings:
         optimizer=_optimizer(spec),
         checkpoint_interval=config.checkpoint_interval or 1,
         early_stopping=_early_stopping(config.early_stopping) if config.HasField("early_stopping") else None,
-        visualizer=_visualizer(config.visualizer) if config.HasField("visualizer") else None,
+        visualizer=_visualizer(spec, notes) if config.HasField("visualizer") else None,
         max_queue_size=config.max_queue_size or 20,
         n_workers=config.n_workers or None,
+        use_multiprocessing=config.use_multiprocessing,
+        enable_qat=config.enable_qat,
+        cost_scaling=_cost_scaling(config.cost_scaling, notes) if config.cost_scaling.enabled else None,
+        model_ema=config.model_ema,
+        load_model=_load_model(config, notes),
     )
+
+
+def _cost_scaling(config: ssd_pb2.CostScalingConfig, notes: list[str]) -> CostScalingSettings:
+    notes.append(
+        "training_config.cost_scaling scales the loss of mixed precision; without --use_amp it has nothing to do"
+    )
+    # The values of NVIDIA's sample specs, which are also the defaults of its documentation.
+    return CostScalingSettings(
+        initial_exponent=config.initial_exponent if config.HasField("initial_exponent") else 20.0,
+        increment=config.increment if config.HasField("increment") else 0.005,
+        decrement=config.decrement if config.HasField("decrement") else 1.0,
+    )
+
+
+def _load_model(config: ssd_pb2.TrainingConfig, notes: list[str]) -> LoadModelSettings | None:
+    field = config.WhichOneof("load_model")
+    path = getattr(config, field) if field is not None else ""
+    if field is None or not path:
+        return None
+    notes.append(f"training_config.{field} is used here unless -m names a model; NVIDIA's SSD reads -m only")
+    kind = cast(Literal["resume", "pretrain", "pruned"], field.removesuffix("_model_path"))
+    return LoadModelSettings(kind, path)
 
 
 def _regularizer(spec: _Spec) -> tuple[Literal["NO_REG", "L1", "L2"], float]:
@@ -202,11 +231,14 @@ def _check_early_stopping(
         )
 
 
-def _visualizer(config: ssd_pb2.VisualizerConfig) -> VisualizerSettings:
+def _visualizer(spec: _Spec, notes: list[str]) -> VisualizerSettings:
+    config = spec.message.training_config.visualizer
     return VisualizerSettings(
         enabled=config.enabled,
         num_images=config.num_images if config.HasField("num_images") else 3,
         weight_histograms=config.weight_histograms,
+        wandb=resolve_wandb(config.wandb_config, notes),
+        clearml=resolve_clearml(spec),
     )
 
 

@@ -12,17 +12,22 @@ from typing import Literal
 
 __all__ = [
     "AugmentationSettings",
+    "ClearMLSettings",
+    "CostScalingSettings",
     "DataSource",
     "DatasetSettings",
     "EarlyStoppingSettings",
     "EvaluationSettings",
+    "LoadModelSettings",
     "NMSSettings",
     "OptimizerSettings",
     "Purpose",
     "SSDExperiment",
     "SSDModelSettings",
+    "Secret",
     "TrainingSettings",
     "VisualizerSettings",
+    "WandBSettings",
 ]
 
 #: What the experiment file is read for; decides which blocks must be there.
@@ -74,12 +79,94 @@ class EarlyStoppingSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class VisualizerSettings:
-    """``training_config.visualizer``: what goes to TensorBoard."""
+class CostScalingSettings:
+    """``training_config.cost_scaling``, where enabled: the loss of mixed precision is multiplied by 2^exponent."""
 
-    enabled: bool
+    initial_exponent: float
+    increment: float  #: added to the exponent after each step with finite gradients
+    decrement: (
+        float  #: taken from the exponent after a step whose gradients overflowed; that step is left out
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LoadModelSettings:
+    """The model that ``training_config`` names to start from; ``-m`` on the command line goes before it."""
+
+    kind: Literal["resume", "pretrain", "pruned"]
+    path: str  #: as written, usually a container path
+
+
+class Secret:
+    """A text that is never shown: neither ``repr`` nor ``str`` have it, and two of them count as equal.
+
+    The equality keeps fingerprints and comparisons of settings from depending on a key, or giving it away.
+
+    Parameters
+    ----------
+    text
+        The secret itself; :meth:`reveal` returns it.
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """Return the secret, to hand it to the service that it belongs to."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret)
+
+    def __hash__(self) -> int:
+        return hash(Secret)
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        # A pickled experiment may be written to disk; what reads it has to get the key from the file again.
+        return (Secret, ("",))
+
+
+@dataclass(frozen=True, slots=True)
+class WandBSettings:
+    """``visualizer.wandb_config``, where it is enabled: Weights & Biases."""
+
+    key: Secret | None  #: None = the person is logged in, or WANDB_API_KEY is set
+    project: str
+    entity: str | None  #: None = the person's own
+    reinit: bool
+    name: str | None  #: None = the run's name
+    tags: tuple[str, ...]
+    wandb_dir: str | None  #: as written; None = the results folder
+    notes: str | None
+    mode: Literal["online", "offline"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClearMLSettings:
+    """``visualizer.clearml_config``: ClearML. The block alone switches it on."""
+
+    project: str
+    task: str | None  #: None = the run's name
+    tags: tuple[str, ...]
+    reuse_last_task_id: bool
+    continue_last_task: bool
+    deferred_init: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VisualizerSettings:
+    """``training_config.visualizer``: what goes to TensorBoard and to experiment trackers."""
+
+    enabled: bool  #: TensorBoard; the trackers have switches of their own
     num_images: int
     weight_histograms: bool
+    wandb: WandBSettings | None = None
+    clearml: ClearMLSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +187,13 @@ class TrainingSettings:
     visualizer: VisualizerSettings | None
     max_queue_size: int  #: batches prepared ahead
     n_workers: int | None  #: None = let the engine choose
+    use_multiprocessing: (
+        bool  #: prepare batches in processes in place of threads; --use_multiprocessing does so too
+    )
+    enable_qat: bool  #: quantisation-aware training
+    cost_scaling: CostScalingSettings | None  #: None = PyTorch's own rule for mixed precision
+    model_ema: bool  #: validate and save an exponential moving average of the weights
+    load_model: LoadModelSettings | None
 
 
 @dataclass(frozen=True, slots=True)

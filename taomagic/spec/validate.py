@@ -107,6 +107,10 @@ RULES: Final[Mapping[str, Rule]] = {
     "momentum": _half_open_interval("0.9"),
     "monitor": _one_of(("loss", "validation_loss", "val_loss"), '"loss"'),
     "min_delta": _at_least(0, "0.0"),
+    # The scale is a 32-bit float, 2^exponent; a decrement of 0 would leave out every step after one overflow.
+    "initial_exponent": Rule(">= 0 and <= 127", lambda value: 0 <= value <= 127, "20.0"),
+    "increment": _at_least(0, "0.005"),
+    "decrement": _above(0, "1.0"),
     "validation_period_during_training": _above(0, "10", required=True),
     "batch_size": _above(0, "16", required=True),
     "matching_iou_threshold": _open_interval("0.5", required=True),
@@ -232,49 +236,16 @@ _UNSUPPORTED: Final = (
         f"Use ssd_config, {_IN_A_CONTAINER}.",
     ),
     _Unsupported(
-        "training_config.enable_qat",
-        bool,
-        "the embedded engine doesn't do quantisation-aware training yet",
-        f"Set enable_qat: false, {_IN_A_CONTAINER}.",
+        "ssd_config.pred_num_channels",
+        lambda channels: channels in (256, 512, 1024),
+        "it sizes the prediction module of DSSD, and the embedded engine has SSD, not yet DSSD",
+        "Remove pred_num_channels or set it to 0, which is SSD as published.",
     ),
     _Unsupported(
         "training_config.learning_rate.soft_start_cosine_annealing_schedule",
         lambda _: True,
         "SSD trains with soft_start_annealing_schedule only, in NVIDIA's containers too",
         "Use soft_start_annealing_schedule { min_learning_rate max_learning_rate soft_start annealing }.",
-    ),
-    _Unsupported(
-        "training_config.cost_scaling.enabled",
-        bool,
-        "NVIDIA's SSD ignores cost scaling, and the embedded engine has none",
-        "Remove cost_scaling; for mixed precision on a GPU give --use_amp.",
-    ),
-    _Unsupported(
-        "training_config.model_ema",
-        bool,
-        "NVIDIA's SSD ignores model_ema, and the embedded engine has no averaged model",
-        "Remove model_ema.",
-    ),
-    *(
-        _Unsupported(
-            f"training_config.{name}_model_path",
-            bool,
-            "SSD takes the model to start from on the command line, and NVIDIA's containers ignore this field",
-            "Remove it and give the model to train with -m.",
-        )
-        for name in ("resume", "pretrain", "pruned")
-    ),
-    _Unsupported(
-        "training_config.visualizer.wandb_config.enabled",
-        bool,
-        "the embedded engine doesn't report to Weights & Biases",
-        f"Set enabled: false in wandb_config, {_IN_A_CONTAINER}.",
-    ),
-    _Unsupported(
-        "training_config.visualizer.clearml_config",
-        lambda _: True,
-        "the embedded engine doesn't report to ClearML",
-        f"Remove clearml_config, {_IN_A_CONTAINER}.",
     ),
 )
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from taomagic.errors import SpecProblem
 from taomagic.spec.parse import read_spec
 from taomagic.spec.ssd import read_dataset_export, read_experiment
 from taomagic.spec.ssd_pb2 import Experiment
@@ -13,8 +12,7 @@ from taomagic.spec.validate import fields_of
 SPECS = Path(__file__).parents[2] / "specs" / "ssd"
 FILES = sorted(path.relative_to(SPECS).as_posix() for path in SPECS.rglob("*.txt"))
 EXPORTS = [name for name in FILES if "tfrecords" in name]
-QAT = [name for name in FILES if "qat" in name]
-EXPERIMENTS = [name for name in FILES if name not in EXPORTS + QAT]
+EXPERIMENTS = [name for name in FILES if name not in EXPORTS]
 KITTI_SCALE = [name for name in FILES if not name.startswith("sample/")]
 
 
@@ -39,20 +37,11 @@ def test_every_experiment_can_be_used_for_every_purpose(name: str, purpose: str)
     assert experiment.summary()
 
 
-@pytest.mark.parametrize("name", QAT)
-def test_quantisation_aware_experiments_are_refused_with_the_reason(name: str) -> None:
-    with pytest.raises(SpecProblem, match=r"enable_qat is not supported: .*quantisation-aware"):
-        read_experiment(SPECS / name, purpose="train")
-
-
-@pytest.mark.parametrize("name", QAT)
-def test_quantisation_aware_experiments_are_right_otherwise(name: str, tmp_path: Path) -> None:
-    text = (SPECS / name).read_text(encoding="utf-8")
-    changed = tmp_path / "spec.txt"
-    changed.write_text(text.replace("enable_qat: true", "enable_qat: false"), encoding="utf-8")
-    experiment = read_experiment(changed, purpose="train")
-    assert experiment.training is not None
-    assert experiment.training.n_workers == 8
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_only_quantisation_aware_experiments_ask_for_it(name: str) -> None:
+    training = read_experiment(SPECS / name, purpose="train").training
+    assert training is not None
+    assert training.enable_qat == ("qat" in name)
 
 
 @pytest.mark.parametrize("name", EXPORTS)

@@ -75,6 +75,11 @@ def test_the_documented_spec_resolves_to_what_it_says(documented: str, read: Rea
         visualizer=None,
         max_queue_size=20,
         n_workers=None,
+        use_multiprocessing=False,
+        enable_qat=False,
+        cost_scaling=None,
+        model_ema=False,
+        load_model=None,
     )
     assert experiment.evaluation == EvaluationSettings(10, "SAMPLE", 16, 0.5, visualize_pr_curve=False)
     assert experiment.nms == NMSSettings(0.01, 0.6, 200, 0)
@@ -590,7 +595,6 @@ def test_incomplete_validation_data_is_left_out_of_training_and_refused_in_evalu
     ("line", "block"),
     [
         ("force_on_cpu: true", "nms_config"),
-        ("use_multiprocessing: true", "training_config"),
         ('type: "kitti"', "dataset_config"),
         ('root_path: "/data"', "data_sources"),
         ('mean_color: "[0, 0, 0]"', "ssd_config"),

@@ -24,7 +24,7 @@ RANGES = [
         "ssd_config",
         "ssd_config.pred_num_channels",
         ["1", "128"],
-        ["0", "256", "512", "1024"],
+        ["0"],
     ),
     ("alpha", "ssd_config", "ssd_config.alpha", ["-0.1", "nan", "inf"], ["0", "2.5"]),
     ("neg_pos_ratio", "ssd_config", "ssd_config.neg_pos_ratio", ["-1", "inf"], ["0", "2.5"]),
@@ -166,6 +166,9 @@ def test_the_table_of_these_tests_has_every_rule_of_an_experiment() -> None:
         "min_delta",
         "cluster_iou_threshold",
         "val_split",
+        "initial_exponent",
+        "increment",
+        "decrement",
     }
     assert set(RULES) == {name for name, *_ in RANGES} | elsewhere
 
@@ -194,6 +197,17 @@ def test_optimizer_parameters_have_ranges(
 def test_early_stopping_fields_have_ranges(documented: str, problem: Problem, name: str, value: str) -> None:
     found = problem(add(documented, f"early_stopping {{\n {name}: {value}\n}}", block="training_config"))
     assert f"{name} should be " in found.message
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("initial_exponent", "-1"), ("initial_exponent", "128"), ("increment", "-0.1"), ("decrement", "0")],
+)
+def test_cost_scaling_fields_have_ranges(documented: str, problem: Problem, name: str, value: str) -> None:
+    found = problem(
+        add(documented, f"cost_scaling {{\n enabled: true\n {name}: {value}\n}}", block="training_config")
+    )
+    assert f"training_config.cost_scaling.{name} is {float(value):g}" in found.message
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
@@ -261,28 +275,15 @@ def test_the_schedule_must_be_there(documented: str, problem: Problem) -> None:
     assert f"{SCHEDULE} should be set" in problem(drop_block(documented, SCHEDULE)).message
 
 
-UNSUPPORTED = [
-    ("enable_qat: true", "training_config", "quantisation-aware"),
-    ("model_ema: true", "training_config", "averaged model"),
-    ("cost_scaling { enabled: true }", "training_config", "cost scaling"),
-    ('resume_model_path: "a.tlt"', "training_config", "command line"),
-    ('pretrain_model_path: "a.tlt"', "training_config", "command line"),
-    ('pruned_model_path: "a.tlt"', "training_config", "command line"),
-    ("visualizer { wandb_config { enabled: true } }", "training_config", "Weights & Biases"),
-    ('visualizer { clearml_config { project: "a" } }', "training_config", "ClearML"),
-]
-
-
-@pytest.mark.parametrize(("line", "block", "reason"), UNSUPPORTED, ids=[line for line, _, _ in UNSUPPORTED])
-def test_what_the_engine_cannot_do_is_refused_with_the_reason(
-    documented: str, problem: Problem, line: str, block: str, reason: str
+@pytest.mark.parametrize("channels", ["256", "512", "1024"])
+def test_the_prediction_module_of_dssd_is_refused_with_the_reason(
+    documented: str, problem: Problem, channels: str
 ) -> None:
-    text = add(drop(documented, "enable_qat"), line, block=block)
+    text = put(documented, "pred_num_channels", channels, block="ssd_config")
     found = problem(text)
-    assert "is not supported: " in found.message
-    assert reason in found.message
-    assert found.hint
-    assert found.line == text.split("\n").index(line) + 1
+    assert "pred_num_channels is not supported: " in found.message
+    assert "DSSD" in found.message
+    assert found.line == _line_of(text, "pred_num_channels")
 
 
 @pytest.mark.parametrize(
