@@ -51,7 +51,7 @@ class SpecFile(Generic[M]):
         field
             Names joined by dots, with an index for repeated fields and maps, e.g.
             ``training_config.num_epochs`` or ``dataset_config.data_sources[1].tfrecords_path``. Without an
-            index the first one is meant.
+            index the first one is meant. The value of a map goes by its key: ``target_class_config["car"].deadzone``.
         """
         return self._lines.get(re.sub(r"\[0\]", "", field))
 
@@ -66,9 +66,12 @@ class SpecFile(Generic[M]):
     @cached_property
     def _lines(self) -> dict[str, int]:
         lines: dict[str, int] = {}
-        for field, line in _walk(text_format.Tokenizer(self.text.split("\n"))):
+        keys: dict[str, str] = {}
+        for field, line, token in _walk(text_format.Tokenizer(self.text.split("\n"))):
             lines.setdefault(field, line)
-        return lines
+            if field.endswith(".key"):
+                keys[field.removesuffix(".key")] = token.strip("'\"")
+        return lines | _by_key(lines, keys)
 
 
 def read_spec(path: Path, message_type: type[M], *, shown_as: str | None = None) -> SpecFile[M]:
@@ -282,8 +285,25 @@ def _enum_values(full_name: str, root: Descriptor) -> list[str]:
     return []
 
 
-def _walk(tokenizer: Any, prefix: str = "", end: str = "") -> Iterator[tuple[str, int]]:
-    """Yield each field's full name and line. The text has been parsed, so its syntax is right."""
+def _by_key(lines: dict[str, int], keys: dict[str, str]) -> dict[str, int]:
+    """Return the lines of what stands in maps, under names with the key in place of ``[index].value``."""
+    found: dict[str, int] = {}
+    for field, line in lines.items():
+        name, parts = "", ""
+        for part in field.split("."):
+            parts = f"{parts}.{part}" if parts else part
+            if part == "value" and parts.removesuffix(".value") in keys:
+                owner = re.sub(r"\[\d+\]$", "", name)
+                name = f'{owner}["{keys[parts.removesuffix(".value")]}"]'
+            else:
+                name = f"{name}.{part}" if name else part
+        # Of two entries with one key the last one counts, in protobuf and here.
+        found[name] = line
+    return found
+
+
+def _walk(tokenizer: Any, prefix: str = "", end: str = "") -> Iterator[tuple[str, int, str]]:
+    """Yield each field's full name, its line and its first token. The text was parsed, so its syntax is right."""
     seen: dict[str, int] = {}
     while not tokenizer.AtEnd() and not (end and tokenizer.TryConsume(end)):
         line = tokenizer.ParseError("").GetLine()
@@ -295,7 +315,7 @@ def _walk(tokenizer: Any, prefix: str = "", end: str = "") -> Iterator[tuple[str
             index = seen.get(name, 0)
             seen[name] = index + 1
             field = f"{prefix}{name}[{index}]" if index else f"{prefix}{name}"
-            yield field, line
+            yield field, line, tokenizer.token
             if tokenizer.TryConsume("{"):
                 yield from _walk(tokenizer, f"{field}.", "}")
             elif tokenizer.TryConsume("<"):

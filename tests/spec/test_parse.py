@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from taomagic.errors import SpecProblem
+from taomagic.spec import detectnet_v2_pb2
 from taomagic.spec.parse import parse_spec, read_spec
 from taomagic.spec.ssd_pb2 import DatasetExportConfig, Experiment
 
@@ -254,3 +255,17 @@ def test_a_file_used_as_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SpecProblem):
         read_spec(tmp_path / "file" / "spec.txt", Experiment)
+
+
+def test_the_value_of_a_map_is_found_by_its_key() -> None:
+    text = (
+        "postprocessing_config {\n"
+        "  target_class_config {\n    key: 'car'\n    value { clustering_config { dbscan_eps: 0.1 } }\n  }\n"
+        '  target_class_config: {\n    key: "bus"\n    value: {\n      clustering_config {\n        dbscan_eps: 2\n'
+        "      }\n    }\n  }\n}\n"
+    )
+    spec = parse_spec(text, detectnet_v2_pb2.Experiment, name="x")
+    field = 'postprocessing_config.target_class_config["{}"].clustering_config.dbscan_eps'
+    assert spec.line_of(field.format("car")) == 4
+    assert spec.line_of(field.format("bus")) == 10
+    assert spec.line_of(field.format("van")) is None
