@@ -30,19 +30,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args: argparse.Namespace | None = None
     paths = PathMap()
     try:
-        args = _parse(words)
+        args = parse_words(words)
         paths = PathMap.from_environment()
-        open_console(
-            paths.to_host(args.log_file) if args.log_file else None, verbose=getattr(args, "verbose", False)
-        )
-        _tell_unused(args)
-        # Imported here: `--help` and a misspelt flag must not wait for torch.
-        module = importlib.import_module(f"taomagic.engine.{args.task}.{args.subtask}")
-        module.run(args, paths)
+        execute(args, paths)
     except TaoError as problem:
         return _fail(args, paths, str(problem.message), where=problem.where, hint=problem.hint)
     except Stopped as stopped:
-        _write_failure(args, paths, f"Stopped by {stopped}")
+        write_failure(args, paths, f"Stopped by {stopped}")
         say(f"Stopped by {stopped}.")
         say("Execution status: FAIL")
         return stopped.exit_code
@@ -52,6 +46,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(args, paths, *_explain_exception(error))
     say("Execution status: PASS")
     return 0
+
+
+def execute(args: argparse.Namespace, paths: PathMap) -> None:
+    """Carry out a parsed command in this process, and let its errors through.
+
+    Parameters
+    ----------
+    args
+        From :func:`parse_words`.
+    paths
+        Container paths to host paths.
+    """
+    open_console(
+        paths.to_host(args.log_file) if args.log_file else None, verbose=getattr(args, "verbose", False)
+    )
+    _tell_unused(args)
+    # Imported here: `--help` and a misspelt flag must not wait for torch.
+    module = importlib.import_module(f"taomagic.engine.{args.task}.{args.subtask}")
+    module.run(args, paths)
 
 
 #: Flags that NVIDIA's commands take and that have nothing to act on here: name in the parsed arguments -> why.
@@ -77,8 +90,14 @@ def _tell_unused(args: argparse.Namespace) -> None:
         logger.warning("--num_processes %d is not used: there is one process.", args.num_processes)
 
 
-def _parse(words: Sequence[str]) -> argparse.Namespace:
-    """Parse ``<task> <sub-task> …``."""
+def parse_words(words: Sequence[str]) -> argparse.Namespace:
+    """Parse ``<task> <sub-task> …``.
+
+    Raises
+    ------
+    UsageProblem
+        The task, the sub-task or a flag is wrong.
+    """
     if not words or words[0] not in SUBTASKS:
         raise UsageProblem(
             f"the embedded engine has no task {words[0]!r}" if words else "a task is missing",
@@ -127,7 +146,7 @@ def _fail(
     args: argparse.Namespace | None, paths: PathMap, message: str, where: str = "", hint: str = ""
 ) -> int:
     text = f"{where}: {message}" if where else message
-    _write_failure(args, paths, text)
+    write_failure(args, paths, text)
     say(f"ERROR: {text}")
     if hint:
         say(f"HINT: {hint}")
@@ -135,7 +154,7 @@ def _fail(
     return 1
 
 
-def _write_failure(args: argparse.Namespace | None, paths: PathMap, message: str) -> None:
+def write_failure(args: argparse.Namespace | None, paths: PathMap, message: str) -> None:
     """Record the failure in ``status.json`` where the command has a results folder that exists."""
     results_dir = getattr(args, "results_dir", None)
     if not results_dir:
