@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 
 from taomagic.errors import SpecProblem
 from taomagic.spec.parse import SpecFile
+from taomagic.spec.rules import Rule, above, at_least, half_open_interval, one_of, open_interval
 
 __all__ = [
     "ALIASES",
@@ -55,83 +56,54 @@ ALIASES: Final[Mapping[str, str]] = {
 }
 
 
-class Rule(NamedTuple):
-    """What a field may be."""
-
-    allowed: str  #: in words, after "should be"
-    test: Callable[[Any], bool]
-    example: str
-    required: bool = False  #: wherever its block is there
-
-
-def _above(limit: float, example: str, *, required: bool = False) -> Rule:
-    return Rule(f"> {limit:g}", lambda value: limit < value < math.inf, example, required)
-
-
-def _at_least(limit: float, example: str) -> Rule:
-    return Rule(f">= {limit:g}", lambda value: limit <= value < math.inf, example)
-
-
-def _open_interval(example: str, *, required: bool = False) -> Rule:
-    return Rule("> 0 and < 1", lambda value: 0 < value < 1, example, required)
-
-
-def _half_open_interval(example: str) -> Rule:
-    return Rule(">= 0 and < 1", lambda value: 0 <= value < 1, example)
-
-
-def _one_of(values: tuple[Any, ...], example: str, *, required: bool = False) -> Rule:
-    return Rule(f"one of {', '.join(map(str, values))}", lambda value: value in values, example, required)
-
-
 #: Field name -> rule. proto3's unset is a 0 to NVIDIA's checker, so a field that must be above 0 must be
 #: written.
 RULES: Final[Mapping[str, Rule]] = {
-    "arch": _one_of(ARCHITECTURES, '"resnet"', required=True),
-    "pred_num_channels": _one_of((0, 256, 512, 1024), "0"),
-    "alpha": _at_least(0, "1.0"),
-    "neg_pos_ratio": _at_least(0, "3.0"),
-    "pos_iou_thresh": _half_open_interval("0.5"),
-    "neg_iou_thresh": _half_open_interval("0.5"),
+    "arch": one_of(ARCHITECTURES, '"resnet"', required=True),
+    "pred_num_channels": one_of((0, 256, 512, 1024), "0"),
+    "alpha": at_least(0, "1.0"),
+    "neg_pos_ratio": at_least(0, "3.0"),
+    "pos_iou_thresh": half_open_interval("0.5"),
+    "neg_iou_thresh": half_open_interval("0.5"),
     "width_multiplier": Rule("> 0 and <= 4", lambda value: 0 < value <= 4, "0.25"),
-    "batch_size_per_gpu": _above(0, "16", required=True),
-    "num_epochs": _above(0, "80", required=True),
-    "min_learning_rate": _above(0, "5e-5", required=True),
-    "max_learning_rate": _above(0, "2e-2", required=True),
-    "soft_start": _open_interval("0.15", required=True),
-    "annealing": _open_interval("0.8", required=True),
-    "epsilon": _above(0, "1e-7"),
-    "beta1": _half_open_interval("0.9"),
-    "beta2": _half_open_interval("0.999"),
-    "rho": _half_open_interval("0.9"),
-    "momentum": _half_open_interval("0.9"),
-    "monitor": _one_of(("loss", "validation_loss", "val_loss"), '"loss"'),
-    "min_delta": _at_least(0, "0.0"),
+    "batch_size_per_gpu": above(0, "16", required=True),
+    "num_epochs": above(0, "80", required=True),
+    "min_learning_rate": above(0, "5e-5", required=True),
+    "max_learning_rate": above(0, "2e-2", required=True),
+    "soft_start": open_interval("0.15", required=True),
+    "annealing": open_interval("0.8", required=True),
+    "epsilon": above(0, "1e-7"),
+    "beta1": half_open_interval("0.9"),
+    "beta2": half_open_interval("0.999"),
+    "rho": half_open_interval("0.9"),
+    "momentum": half_open_interval("0.9"),
+    "monitor": one_of(("loss", "validation_loss", "val_loss"), '"loss"'),
+    "min_delta": at_least(0, "0.0"),
     # The scale is a 32-bit float, 2^exponent; a decrement of 0 would leave out every step after one overflow.
     "initial_exponent": Rule(">= 0 and <= 127", lambda value: 0 <= value <= 127, "20.0"),
-    "increment": _at_least(0, "0.005"),
-    "decrement": _above(0, "1.0"),
-    "validation_period_during_training": _above(0, "10", required=True),
-    "batch_size": _above(0, "16", required=True),
-    "matching_iou_threshold": _open_interval("0.5", required=True),
-    "confidence_threshold": _open_interval("0.01", required=True),
-    "clustering_iou_threshold": _open_interval("0.6", required=True),
-    "cluster_iou_threshold": _open_interval("0.6"),
-    "top_k": _above(0, "200", required=True),
-    "output_width": _above(32, "300", required=True),
-    "output_height": _above(32, "300", required=True),
-    "output_channel": _one_of((1, 3), "3", required=True),
+    "increment": at_least(0, "0.005"),
+    "decrement": above(0, "1.0"),
+    "validation_period_during_training": above(0, "10", required=True),
+    "batch_size": above(0, "16", required=True),
+    "matching_iou_threshold": open_interval("0.5", required=True),
+    "confidence_threshold": open_interval("0.01", required=True),
+    "clustering_iou_threshold": open_interval("0.6", required=True),
+    "cluster_iou_threshold": open_interval("0.6"),
+    "top_k": above(0, "200", required=True),
+    "output_width": above(32, "300", required=True),
+    "output_height": above(32, "300", required=True),
+    "output_channel": one_of((1, 3), "3", required=True),
     "random_crop_min_scale": Rule("> 0 and <= 1", lambda value: 0 < value <= 1, "0.3"),
     "random_crop_max_scale": Rule("> 0 and <= 1", lambda value: 0 < value <= 1, "1.0"),
-    "random_crop_min_ar": _above(0, "0.5"),
-    "random_crop_max_ar": _above(0, "2.0"),
-    "zoom_out_min_scale": _at_least(1, "1.0"),
-    "zoom_out_max_scale": _at_least(1, "4.0"),
-    "brightness": _at_least(0, "32"),
-    "contrast": _half_open_interval("0.5"),
-    "saturation": _half_open_interval("0.5"),
-    "hue": _at_least(0, "18"),
-    "random_flip": _half_open_interval("0.5"),
+    "random_crop_min_ar": above(0, "0.5"),
+    "random_crop_max_ar": above(0, "2.0"),
+    "zoom_out_min_scale": at_least(1, "1.0"),
+    "zoom_out_max_scale": at_least(1, "4.0"),
+    "brightness": at_least(0, "32"),
+    "contrast": half_open_interval("0.5"),
+    "saturation": half_open_interval("0.5"),
+    "hue": at_least(0, "18"),
+    "random_flip": half_open_interval("0.5"),
     "val_split": Rule(">= 0 and < 100", lambda value: 0 <= value < 100, "20"),
 }
 
@@ -171,9 +143,14 @@ def as_written(value: float) -> float:
 
 
 def fields_of(message: Message, prefix: str = "") -> Iterator[tuple[str, FieldDescriptor, Any]]:
-    """Yield every scalar that a message has, nested ones too, as full name, descriptor and value. Maps are left out."""
+    """Yield every scalar that a message has, nested ones too, as full name, descriptor and value.
+
+    Of maps, those to messages are entered; those to scalars are left out.
+    """
     for descriptor, value in message.ListFields():
-        if descriptor.message_type is not None and descriptor.message_type.GetOptions().map_entry:
+        if _is_map(descriptor):
+            for full, entry in _entries(descriptor, value, prefix):
+                yield from fields_of(entry, f"{full}.")
             continue
         for index, item in enumerate(value if descriptor.is_repeated else (value,)):
             full = (
@@ -187,8 +164,27 @@ def fields_of(message: Message, prefix: str = "") -> Iterator[tuple[str, FieldDe
                 yield full, descriptor, item
 
 
-def check_ranges(spec: SpecFile[Any]) -> None:
-    """Raise :class:`SpecProblem` for the first value that is not allowed or the first field that is missing."""
+def _is_map(descriptor: FieldDescriptor) -> bool:
+    return descriptor.message_type is not None and descriptor.message_type.GetOptions().map_entry
+
+
+def _entries(descriptor: FieldDescriptor, value: Any, prefix: str) -> Iterator[tuple[str, Message]]:
+    """Yield full name and message of the entries of a map; nothing if its values are scalars."""
+    if descriptor.message_type.fields_by_name["value"].message_type is not None:
+        for key in sorted(value):
+            yield f'{prefix}{descriptor.name}["{key}"]', value[key]
+
+
+def check_ranges(spec: SpecFile[Any], rules: Mapping[str, Rule] = RULES) -> None:
+    """Raise :class:`SpecProblem` for the first value that is not allowed or the first field that is missing.
+
+    Parameters
+    ----------
+    spec
+        The file.
+    rules
+        Of the network, by field name.
+    """
     for field, descriptor, value in fields_of(spec.message):
         is_float = descriptor.cpp_type in (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE)
         shown = as_written(value) if is_float else value
@@ -198,24 +194,32 @@ def check_ranges(spec: SpecFile[Any]) -> None:
         if descriptor.enum_type is not None and value not in descriptor.enum_type.values_by_number:
             names = ", ".join(entry.name for entry in descriptor.enum_type.values)
             raise broken(spec, field, value, f"one of {names}")
-        rule = RULES.get(descriptor.name)
+        rule = rules.get(descriptor.name)
         if rule is not None and not rule.test(shown):
             raise broken(
                 spec, field, shown, rule.allowed, hint=f"For example {descriptor.name}: {rule.example}"
             )
-    _check_required(spec, spec.message, "")
+    _check_required(spec, spec.message, "", rules)
 
 
-def _check_required(spec: SpecFile[Any], message: Message, prefix: str) -> None:
+def _check_required(spec: SpecFile[Any], message: Message, prefix: str, rules: Mapping[str, Rule]) -> None:
     present = {descriptor.name: value for descriptor, value in message.ListFields()}
     present |= {ALIASES[name]: value for name, value in present.items() if name in ALIASES}
     for descriptor in message.DESCRIPTOR.fields:
-        name, rule = descriptor.name, RULES.get(descriptor.name)
+        name, rule = descriptor.name, rules.get(descriptor.name)
         if rule is not None and rule.required and name not in present:
             hint = f"It should be {rule.allowed}; for example {name}: {rule.example}"
             raise missing(spec, f"{prefix}{name}", hint=hint)
-        if descriptor.message_type is not None and name in present and not descriptor.is_repeated:
-            _check_required(spec, present[name], f"{prefix}{name}.")
+        if descriptor.message_type is None or name not in present:
+            continue
+        if _is_map(descriptor):
+            inner = list(_entries(descriptor, present[name], prefix))
+        elif descriptor.is_repeated:
+            inner = [(f"{prefix}{name}[{index}]", item) for index, item in enumerate(present[name])]
+        else:
+            inner = [(f"{prefix}{name}", present[name])]
+        for full, nested in inner:
+            _check_required(spec, nested, f"{full}.", rules)
 
 
 class _Unsupported(NamedTuple):
