@@ -67,23 +67,24 @@ def decode(offsets: Tensor, anchors: Tensor, variances: Tensor) -> Tensor:
     return torch.cat([centre - half, centre + half], dim=-1)
 
 
-def iou_matrix(first: FloatArray, second: FloatArray) -> FloatArray:
-    """Return the intersection over union of boxes [M, 4] with boxes [N, 4] as [M, N].
+def paired_iou(first: FloatArray, second: FloatArray) -> FloatArray:
+    """Return the intersection over union of boxes [..., 4] with boxes [..., 4] of a matching shape as [...].
 
     Boxes of a network that has diverged may be endless or no numbers; they overlap nothing.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.nan_to_num(_iou_matrix(first, second), copy=False)
-
-
-def _iou_matrix(first: FloatArray, second: FloatArray) -> FloatArray:
-    width = np.minimum(first[:, None, 2], second[:, 2]) - np.maximum(first[:, None, 0], second[:, 0])
-    height = np.minimum(first[:, None, 3], second[:, 3]) - np.maximum(first[:, None, 1], second[:, 1])
-    intersection = np.maximum(width, 0) * np.maximum(height, 0)
-    areas = [(b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) for b in (first, second)]
-    union = areas[0][:, None] + areas[1] - intersection
-    result: FloatArray = intersection / np.maximum(union, 1e-12)
+        width = np.minimum(first[..., 2], second[..., 2]) - np.maximum(first[..., 0], second[..., 0])
+        height = np.minimum(first[..., 3], second[..., 3]) - np.maximum(first[..., 1], second[..., 1])
+        intersection = np.maximum(width, 0) * np.maximum(height, 0)
+        areas = [(b[..., 2] - b[..., 0]) * (b[..., 3] - b[..., 1]) for b in (first, second)]
+        union = areas[0] + areas[1] - intersection
+        result: FloatArray = np.nan_to_num(intersection / np.maximum(union, 1e-12), copy=False)
     return result
+
+
+def iou_matrix(first: FloatArray, second: FloatArray) -> FloatArray:
+    """Return the intersection over union of every box [M, 4] with every box [N, 4] as [M, N]."""
+    return paired_iou(first[:, None], second[None])
 
 
 #: Candidates that are compared with each other at once: small enough for the cache, large enough to fill a usual limit.

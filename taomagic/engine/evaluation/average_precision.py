@@ -1,7 +1,8 @@
 """Average precision as TAO's SSD computes it (Pascal VOC, with one overlap threshold).
 
 ``SAMPLE`` is the 11-point measure of VOC 2007: the mean, over the recalls 0, 0.1, … 1, of the best precision at that
-recall or more. ``INTEGRATE`` is VOC 2010's: the area under the monotone envelope of the curve.
+recall or more. ``INTEGRATE`` is VOC 2010's: the area under the monotone envelope of the curve. Which detection counts
+as right is told in :mod:`taomagic.engine.evaluation.matching`.
 """
 
 from __future__ import annotations
@@ -13,38 +14,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from taomagic.engine.boxes import iou_matrix
+from taomagic.engine.evaluation.matching import ImageDetections, ImageTruth, match_detections
 
 FloatArray = npt.NDArray[np.float64]
 Mode = Literal["SAMPLE", "INTEGRATE"]
-
-
-@dataclass(frozen=True)
-class ImageTruth:
-    """The objects of one image.
-
-    Attributes
-    ----------
-    boxes
-        [M, 4] corners.
-    labels
-        [M] class ids from 1.
-    difficult
-        [M] bool: objects that need not be found.
-    """
-
-    boxes: FloatArray
-    labels: npt.NDArray[np.int64]
-    difficult: npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class ImageDetections:
-    """What a model found in one image: boxes [D, 4], scores [D], labels [D]."""
-
-    boxes: FloatArray
-    scores: FloatArray
-    labels: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -56,7 +29,7 @@ class ClassResult:
     average_precision
         0..1; 0 where the truth holds no object of the class.
     precision, recall
-        The curve, one point for each detection in descending score.
+        The curve, one point for each detection in descending score; those that took a difficult object aren't in it.
     objects
         Number of objects that should be found (without difficult ones).
     """
@@ -81,8 +54,11 @@ class Evaluation:
 
 def sampled_average_precision(precision: FloatArray, recall: FloatArray) -> float:
     """Return the 11-point measure of a curve given in descending score."""
-    best = [precision[recall >= t].max(initial=0.0) for t in np.linspace(0.0, 1.0, 11)]
-    return float(np.mean(best))
+    if not len(precision):
+        return 0.0
+    best_from = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
+    # Recall never falls, so the points at a recall of t or more are all those from the first one on.
+    return float(np.mean(best_from[np.searchsorted(recall, np.linspace(0.0, 1.0, 11))]))
 
 
 def integrated_average_precision(precision: FloatArray, recall: FloatArray) -> float:
@@ -90,35 +66,6 @@ def integrated_average_precision(precision: FloatArray, recall: FloatArray) -> f
     envelope = np.maximum.accumulate(np.concatenate([precision, [0.0]])[::-1])[::-1]
     steps = np.diff(np.concatenate([[0.0], recall, [1.0]]))
     return float(np.sum(steps * envelope))
-
-
-def _match_class(
-    truths: Sequence[ImageTruth], detections: Sequence[ImageDetections], label: int, iou_threshold: float
-) -> tuple[FloatArray, npt.NDArray[np.bool_], int]:
-    """Return scores and true-positive marks of all detections that count, and the number of objects to find."""
-    scores: list[float] = []
-    hits: list[bool] = []
-    objects = 0
-    for truth, found in zip(truths, detections, strict=True):
-        wanted = truth.labels == label
-        boxes, difficult = truth.boxes[wanted], truth.difficult[wanted]
-        objects += int(np.count_nonzero(~difficult))
-        mine = found.labels == label
-        order = np.argsort(-found.scores[mine], kind="stable")
-        free = np.ones(len(boxes), dtype=bool)
-        overlaps = iou_matrix(found.boxes[mine][order], boxes)
-        for row, score in zip(overlaps, found.scores[mine][order], strict=True):
-            # Only objects that no better detection took are compared, so a second detection of an object is a miss.
-            overlap = np.where(free, row, 0.0) if len(boxes) else np.zeros(1)
-            best = int(overlap.argmax())
-            hit = bool(len(boxes)) and overlap[best] >= iou_threshold
-            if hit and difficult[best]:
-                continue  # neither right nor wrong, however often it is found (VOC)
-            if hit:
-                free[best] = False
-            scores.append(float(score))
-            hits.append(hit)
-    return np.asarray(scores, dtype=np.float64), np.asarray(hits, dtype=bool), objects
 
 
 def evaluate_detections(
@@ -143,10 +90,10 @@ def evaluate_detections(
         ``"SAMPLE"`` or ``"INTEGRATE"``.
     """
     measure = sampled_average_precision if mode == "SAMPLE" else integrated_average_precision
+    matches = match_detections(truths, detections, len(class_names), iou_threshold)
     results = {}
     for label, name in enumerate(class_names, start=1):
-        scores, hits, objects = _match_class(truths, detections, label, iou_threshold)
-        hits = hits[np.argsort(-scores, kind="stable")]
+        hits, objects = matches.hits[matches.labels == label], int(matches.objects[label])
         true_positives = np.cumsum(hits)
         precision = true_positives / np.arange(1, len(hits) + 1)
         recall = true_positives / max(1, objects)

@@ -8,12 +8,8 @@ import numpy as np
 
 from taomagic.engine.console import progress, say
 from taomagic.engine.data.loading import Batch, ValidationData
-from taomagic.engine.evaluation.average_precision import (
-    Evaluation,
-    ImageDetections,
-    ImageTruth,
-    evaluate_detections,
-)
+from taomagic.engine.evaluation.average_precision import Evaluation, evaluate_detections
+from taomagic.engine.evaluation.matching import ImageDetections, ImageTruth
 from taomagic.engine.ssd.objective import Objective
 from taomagic.engine.ssd.postprocess import Detections
 from taomagic.engine.ssd.predictor import Predictor, TorchPredictor

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 
 from taomagic.engine.evaluation.average_precision import (
-    ImageDetections,
-    ImageTruth,
     evaluate_detections,
     integrated_average_precision,
     sampled_average_precision,
 )
+from taomagic.engine.evaluation.matching import ImageDetections, ImageTruth
 
 BOX, FAR = [0.0, 0.0, 10.0, 10.0], [50.0, 50.0, 60.0, 60.0]
 
@@ -55,7 +54,29 @@ def test_a_second_detection_of_the_same_object_is_a_false_positive():
 
 def test_a_difficult_object_neither_helps_nor_hurts():
     truths = [truth(BOX, FAR, difficult=[True, False])]
-    assert average_precision(truths, [found((BOX, 0.9), (BOX, 0.8), (FAR, 0.5))]) == 1.0
+    assert average_precision(truths, [found((BOX, 0.9), (FAR, 0.5))]) == 1.0
+    assert average_precision(truths, [found((FAR, 0.5))]) == 1.0
+
+
+def test_only_the_first_detection_of_a_difficult_object_is_forgiven():
+    truths = [truth(BOX, FAR, difficult=[True, False])]
+    assert average_precision(truths, [found((BOX, 0.9), (BOX, 0.8), (FAR, 0.5))]) == 0.5
+
+
+def test_a_class_of_difficult_objects_only_counts_as_zero():
+    assert average_precision([truth(BOX, difficult=[True])], [found((BOX, 0.9), (FAR, 0.8))]) == 0.0
+
+
+def test_a_detection_goes_to_the_next_object_where_a_better_one_took_the_nearest():
+    near = [0.0, 0.0, 10.0, 8.0]
+    assert average_precision([truth(BOX, near)], [found((BOX, 0.9), (BOX, 0.8))]) == 1.0
+
+
+def test_sampling_takes_the_best_precision_at_a_recall_or_more_and_nothing_beyond_the_last():
+    # 3 of 10 found without a mistake: floating point puts 3/10 just below the fourth of the eleven recalls.
+    precision, recall = np.ones(3), np.array([0.1, 0.2, 3 / 10])
+    assert sampled_average_precision(precision, recall) == pytest.approx(3 / 11)
+    assert sampled_average_precision(np.empty(0), np.empty(0)) == 0.0
 
 
 def test_overlap_exactly_at_the_threshold_counts():
