@@ -24,13 +24,13 @@ from typing import Any
 
 import h5py
 import numpy as np
-import torch
 from torch import Tensor
 
 from taomagic.engine.ssd.model import keras_name
 from taomagic.engine.storage.atomic import atomic_write
-from taomagic.engine.storage.foreign import describe_foreign
+from taomagic.engine.storage.foreign import HEAD_BYTES, Form, describe_foreign, form_of
 from taomagic.engine.storage.header import open_model_file
+from taomagic.engine.storage.keras_file import from_keras, read_keras, read_strings
 from taomagic.errors import ModelFileProblem
 
 #: HDF5 keeps an attribute in the object's header of 64 KiB. As in Keras, longer ones go into numbered parts.
@@ -43,12 +43,6 @@ _TO_NORM = {
     "bias": "beta:0",
     "running_mean": "moving_mean:0",
     "running_var": "moving_variance:0",
-}
-_FROM_KERAS = {
-    **{keras: torch_name for torch_name, keras in _TO_NORM.items()},
-    "kernel:0": "weight",
-    "depthwise_kernel:0": "weight",
-    "bias:0": "bias",
 }
 
 
@@ -121,15 +115,16 @@ def read_hdf5(path: str | Path) -> Hdf5Content:
     """
     path = Path(path)
     with open_model_file(path) as stream:
-        head = stream.read(32)
-        if not head.startswith(b"\x89HDF\r\n\x1a\n"):
+        head = stream.read(HEAD_BYTES)
+        if form_of(head) is not Form.HDF5:
             what, hint = describe_foreign(head)
             raise ModelFileProblem(f"this is not an HDF5 file: {what}", hint=hint, where=str(path))
         stream.seek(0)
         try:
             with h5py.File(stream, "r") as file:
                 return _read(file, path)
-        except (OSError, KeyError, RuntimeError, ValueError) as error:
+        # Names and shapes in a damaged file can be anything, and so can what h5py and NumPy say about them.
+        except (OSError, LookupError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             raise ModelFileProblem(
                 f"the HDF5 file is cut short or damaged ({error})",
                 hint="Copy or download it again, or use the checkpoint of an earlier epoch.",
@@ -138,42 +133,20 @@ def read_hdf5(path: str | Path) -> Hdf5Content:
 
 
 def _read(file: h5py.File, path: Path) -> Hdf5Content:
-    parts = _read_strings(file, "taomagic")
+    parts = read_strings(file, "taomagic")
     if not parts:
-        return Hdf5Content(_read_foreign(file, path), {}, None)
+        return Hdf5Content(read_keras(file, path), {}, None)
     description = json.loads("".join(parts))
-    weights = {name: _from_keras(file[place], place) for name, place in description.pop("places").items()}
+    weights = {name: from_keras(file[place], place) for name, place in description.pop("places").items()}
     optimizer: dict[str, Tensor] = {}
 
     def collect(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
-            optimizer[name] = torch.from_numpy(np.array(item[()]))
+            optimizer[name] = from_keras(item, name)
 
     if "optimizer_weights" in file:
         file["optimizer_weights"].visititems(collect)
     return Hdf5Content(weights, optimizer, description)
-
-
-def _read_foreign(file: h5py.File, path: Path) -> dict[str, Tensor]:
-    """Return the weights of a Keras file (``model.save`` or ``model.save_weights``) by layer name."""
-    group = file.get("model_weights", file)
-    layers = _read_strings(group, "layer_names")
-    if not layers:
-        raise ModelFileProblem(
-            "the HDF5 file holds no Keras weights (there is no attribute `layer_names`)",
-            hint="Use a .hdf5 model from NGC, from TAO 5, or from taomagic.",
-            where=str(path),
-        )
-    weights: dict[str, Tensor] = {}
-    for layer in layers:
-        names = _read_strings(group[layer], "weight_names")
-        # A nested model appears as one layer; its own layers are then told apart by the weights' prefixes.
-        nested = len({name.rpartition("/")[0] for name in names}) > 1
-        for name in names:
-            prefix, _, leaf = name.rpartition("/")
-            owner = prefix.rpartition("/")[2] if nested else layer
-            weights[f"{owner}.{_FROM_KERAS.get(leaf, leaf)}"] = _from_keras(group[layer][name], name)
-    return weights
 
 
 def _place(name: str, weights: Mapping[str, Tensor]) -> str:
@@ -200,17 +173,6 @@ def _to_keras(tensor: Tensor, place: str) -> np.ndarray[Any, Any]:
     return np.ascontiguousarray(array) if array.ndim else array
 
 
-def _from_keras(data: h5py.Dataset, place: str) -> Tensor:
-    """Return the tensor that :func:`_to_keras` gave, or a Keras weight in PyTorch's axis order."""
-    array = np.array(data[()])
-    if place.endswith("depthwise_kernel:0"):
-        # [h, w, inputs, multiplier] -> [inputs · multiplier, 1, h, w]
-        array = array.transpose(2, 3, 0, 1).reshape(-1, 1, *array.shape[:2])
-    elif place.endswith("kernel:0"):
-        array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
-    return torch.from_numpy(np.ascontiguousarray(array) if array.ndim else array)
-
-
 def _write_strings(owner: h5py.Group, name: str, strings: Iterable[str]) -> None:
     """Write a list of strings as Keras does: fixed-width bytes, in numbered parts where they are many."""
     encoded = [string.encode() for string in strings]
@@ -221,11 +183,3 @@ def _write_strings(owner: h5py.Group, name: str, strings: Iterable[str]) -> None
         return
     for number, start in enumerate(range(0, len(encoded), per_part)):
         owner.attrs[f"{name}{number}"] = np.array(encoded[start : start + per_part], dtype=f"S{width}")
-
-
-def _read_strings(owner: h5py.Group, name: str) -> list[str]:
-    """Read what :func:`_write_strings` or Keras wrote; empty where there is no such attribute."""
-    parts = [owner.attrs[name]] if name in owner.attrs else []
-    while f"{name}{len(parts)}" in owner.attrs:
-        parts.append(owner.attrs[f"{name}{len(parts)}"])
-    return [s.decode() if isinstance(s, bytes) else str(s) for part in parts for s in part]

@@ -26,7 +26,7 @@ from torch import Tensor
 from taomagic import __version__
 from taomagic.engine.storage.atomic import atomic_write
 from taomagic.engine.storage.container import read_container, write_container
-from taomagic.engine.storage.foreign import describe_foreign, looks_like_onnx
+from taomagic.engine.storage.foreign import HEAD_BYTES, Form, describe_foreign, form_of, looks_like_onnx
 from taomagic.engine.storage.hdf5 import Hdf5Content, read_hdf5, write_hdf5
 from taomagic.engine.storage.header import Kind, open_model_file
 from taomagic.engine.storage.tree import flatten, unflatten
@@ -106,7 +106,7 @@ def save_model(path: str | Path, model: ModelFile, key: str = "") -> None:
     write_container(path, Kind.CHECKPOINT, key, payload)
 
 
-def load_model(path: str | Path, key: str = "") -> ModelFile:
+def load_model(path: str | Path, key: str = "", *, by_content: bool = False) -> ModelFile:
     """Read a model file. The suffix says which form it has.
 
     Parameters
@@ -115,42 +115,59 @@ def load_model(path: str | Path, key: str = "") -> ModelFile:
         ``….tlt`` or ``….hdf5``, the latter also from NGC or TAO 5.
     key
         For ``.tlt``.
+    by_content
+        Take any name, and let the first bytes say which form it is.
 
     Raises
     ------
     ModelFileProblem
         An unknown suffix; a missing, foreign, cut or damaged file; an empty or a wrong key.
     """
-    suffix = _suffix(path, MODEL_SUFFIXES)
-    if suffix == ".hdf5":
+    plain = _form(path) is Form.HDF5 if by_content else _suffix(path, MODEL_SUFFIXES) == ".hdf5"
+    if plain:
         content = read_hdf5(path)
-        weights, tensors, description = content.weights, content.optimizer, content.description
-        if description is None:
-            return ModelFile(architecture=None, weights=weights)
-    else:
-        payload = read_container(path, Kind.CHECKPOINT, key)
-        description = _safetensors_metadata(payload)
-        weights, tensors = {}, {}
-        for name, tensor in safetensors.torch.load(payload).items():
-            if name.startswith("weights/"):
-                weights[name.removeprefix("weights/")] = tensor
-            else:
-                tensors[name] = tensor
-        # safetensors sorts tensors by type and name; the network's own order is that of its layers.
-        weights = {name: weights[name] for name in description["weight_order"]}
-    if description["format"] > FORMAT:
-        raise ModelFileProblem(
-            f"the file was written by a newer version ({description['written_by']}; this is {__version__})",
-            hint="Upgrade taomagic: pip install --upgrade taomagic",
-            where=str(path),
+        if content.description is None:
+            return ModelFile(architecture=None, weights=content.weights)
+        return _model(path, content.description, content.weights, content.optimizer)
+    payload = read_container(path, Kind.CHECKPOINT, key)
+    stored = safetensors.torch.load(payload)
+    weights = {n.removeprefix("weights/"): tensor for n, tensor in stored.items() if n.startswith("weights/")}
+    tensors = {name: tensor for name, tensor in stored.items() if not name.startswith("weights/")}
+    return _model(path, _safetensors_metadata(payload), weights, tensors)
+
+
+def _form(path: str | Path) -> Form:
+    with open_model_file(Path(path)) as file:
+        return form_of(file.read(HEAD_BYTES))
+
+
+def _model(
+    path: str | Path, description: dict[str, Any], weights: dict[str, Tensor], tensors: dict[str, Tensor]
+) -> ModelFile:
+    """Put together what a file holds; the plain form can be edited by anybody, so its description may be anything."""
+    try:
+        if not isinstance(description["architecture"], dict | None):
+            raise TypeError("the architecture is no table")
+        if description["format"] > FORMAT:
+            raise ModelFileProblem(
+                f"the file was written by a newer version ({description['written_by']}; this is {__version__})",
+                hint="Upgrade taomagic: pip install --upgrade taomagic",
+                where=str(path),
+            )
+        return ModelFile(
+            architecture=description["architecture"],
+            # safetensors sorts tensors by type and name; the network's own order is that of its layers.
+            weights={name: weights[name] for name in description["weight_order"]},
+            epoch=description["epoch"],
+            optimizer=unflatten(description["optimizer"], tensors),
+            extra=description["extra"],
         )
-    return ModelFile(
-        architecture=description["architecture"],
-        weights=weights,
-        epoch=description["epoch"],
-        optimizer=unflatten(description["optimizer"], tensors),
-        extra=description["extra"],
-    )
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ModelFileProblem(
+            f"the file's description of its model is damaged ({type(error).__name__}: {error})",
+            hint="Copy the file again, or use the checkpoint of an earlier epoch.",
+            where=str(path),
+        ) from error
 
 
 def write_onnx(path: str | Path, model: bytes, key: str = "") -> None:
