@@ -1,0 +1,147 @@
+"""Reading picture files: every kind that data sets contain becomes RGB, uint8, ``[height, width, 3]``.
+
+Why the EXIF orientation is ignored: KITTI and COCO labels give boxes in pixels as stored, and so do Pillow's ``size``
+(which ``dataset_convert`` records) and the decoders that TAO reads its training images with. Turning the picture would
+tear it from its boxes.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from taomagic.errors import DataProblem
+
+Image = NDArray[np.uint8]
+
+#: Endings that count as images, in lower case.
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+#: What may follow the end marker of a picture in practice (padding, appended metadata).
+_TRAILER_BYTES = 1 << 16
+_REPLACE = "replace the file or remove it and its label"
+
+
+def decode(encoded: bytes, name: str) -> Image:
+    """Decode a picture.
+
+    Grey and palette pictures become RGB, so does CMYK; 16-bit levels are reduced to their upper 8 bits, an alpha
+    channel is dropped, of an animation the first picture counts. What the file's name ends in doesn't matter. The
+    EXIF orientation is ignored: labels are given for the pixels as stored.
+
+    Parameters
+    ----------
+    encoded
+        The bytes of the file.
+    name
+        What to call it in messages.
+
+    Raises
+    ------
+    DataProblem
+        It isn't a picture, is cut off or damaged, or larger than can be decoded.
+    """
+    check_complete(encoded, name)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
+    except cv2.error:
+        image = None
+    if image is not None:
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), np.uint8)
+    return _decode_with_pillow(encoded, name)
+
+
+def _decode_with_pillow(encoded: bytes, name: str) -> Image:
+    """Decode what OpenCV can't (GIF in some builds)."""
+    from PIL import Image as Pillow
+
+    try:
+        with Pillow.open(io.BytesIO(encoded)) as picture:
+            return np.array(picture.convert("RGB"), np.uint8)
+    except Exception as error:  # Pillow raises many kinds for damaged data
+        raise _unusable(name, error) from error
+
+
+def _unusable(name: str, error: Exception) -> DataProblem:
+    """Return the error for bytes that can't be decoded."""
+    from PIL import Image as Pillow
+
+    if isinstance(error, Pillow.DecompressionBombError):
+        return DataProblem(
+            "the image has too many pixels to be decoded", where=name, hint="scale it down, and its labels"
+        )
+    return DataProblem("the image is damaged, or isn't an image", where=name, hint=_REPLACE)
+
+
+def check_complete(encoded: bytes, name: str) -> None:
+    """Raise for a picture that is empty or was cut off; OpenCV would fill the missing part with grey.
+
+    Raises
+    ------
+    DataProblem
+        As said.
+    """
+    if not encoded:
+        raise DataProblem("the image file is empty", where=name, hint=_REPLACE)
+    marker = b"\xff\xd9" if encoded[:2] == b"\xff\xd8" else b"IEND" if encoded[:4] == b"\x89PNG" else b""
+    if marker and encoded.rfind(marker, max(2, len(encoded) - _TRAILER_BYTES)) < 0:
+        raise DataProblem(
+            "the image file is cut off",
+            where=name,
+            hint="copy or download it again, or remove it and its label",
+        )
+
+
+def read(path: Path, *, shown_as: str | None = None) -> Image:
+    """Read and decode an image file; see :func:`decode`."""
+    name = shown_as or str(path)
+    return decode(read_bytes(path, name), name)
+
+
+def read_bytes(path: Path, name: str) -> bytes:
+    """Return the content of an image file.
+
+    Raises
+    ------
+    DataProblem
+        It doesn't exist or can't be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise DataProblem("the image doesn't exist", where=name, hint="check the image folder") from None
+    except OSError as error:
+        raise DataProblem(f"the image can't be read: {error.strerror}", where=name, hint=_REPLACE) from error
+
+
+def size_of(encoded: bytes, name: str) -> tuple[int, int]:
+    """Return width and height of an encoded picture, as stored, without decoding it.
+
+    Raises
+    ------
+    DataProblem
+        It isn't a picture, or was cut off.
+    """
+    from PIL import Image as Pillow
+
+    check_complete(encoded, name)
+    try:
+        with Pillow.open(io.BytesIO(encoded)) as picture:
+            return picture.size
+    except Exception as error:
+        raise _unusable(name, error) from error
+
+
+def size_in_header(path: Path) -> tuple[int, int] | None:
+    """Return width and height of an image file, as stored, reading no more than its header; ``None`` if that fails."""
+    from PIL import Image as Pillow
+
+    try:
+        with Pillow.open(path) as picture:
+            return picture.size
+    except Exception:  # decoding will say what is wrong, and about which image
+        return None
