@@ -81,7 +81,7 @@ def validate(
     steps = -(-len(data.names) // settings.batch_size)
     for batch in progress(data.batches(settings.batch_size), "Producing predictions", steps):
         scores, offsets = predictor.raw(batch.images)
-        losses.append(float(objective(scores, offsets, batch).total))
+        losses.append(float(objective(scores, offsets, batch=batch).total))
         images.append(len(batch.names))
         truths += truths_of(batch)
         detections += [on_pixels(d, predictor.input_shape) for d in predictor.select(scores, offsets)]

@@ -26,6 +26,10 @@ class LossParts:
         """What is minimised, without the regulariser."""
         return self.classification + self.localisation
 
+    def named(self) -> dict[str, Tensor]:
+        """Return the parts by name."""
+        return {"classification": self.classification, "localisation": self.localisation}
+
 
 def multibox_loss(
     scores: Tensor,

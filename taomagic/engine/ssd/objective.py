@@ -21,18 +21,30 @@ class Objective:
         Gives anchors, variances and the input size; already on its device.
     settings
         ``ssd_config``: matching thresholds, ``neg_pos_ratio`` and ``alpha``.
+    shared
+        Whether each batch is spread over all processes; the loss is then this process' share.
     """
 
-    def __init__(self, model: SSD, settings: SSDModelSettings) -> None:
+    def __init__(self, model: SSD, settings: SSDModelSettings, *, shared: bool = False) -> None:
         _, height, width = model.architecture.input_shape
         device = model.anchors.device
         self._anchors = model.anchors
         self._variances = torch.tensor(model.architecture.anchors.variances, device=device)
         self._size = torch.tensor([width, height, width, height], dtype=torch.float32, device=device)
         self._settings = settings
+        self._shared = shared
 
-    def __call__(self, scores: Tensor, offsets: Tensor, batch: Batch) -> LossParts:
-        """Match the batch's objects to the anchors and compare with what the network said."""
+    def __call__(self, *outputs: Tensor, batch: Batch) -> LossParts:
+        """Match the batch's objects to the anchors and compare with what the network said.
+
+        Parameters
+        ----------
+        outputs
+            Class scores [N, A, C] and box offsets [N, A, 4].
+        batch
+            With the objects.
+        """
+        scores, offsets = outputs
         device = self._anchors.device
         targets = match(
             self._anchors,

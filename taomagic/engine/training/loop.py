@@ -12,13 +12,14 @@ from torch import Tensor
 
 from taomagic.engine.console import TrainingBar
 from taomagic.engine.data.loading import Batch
+from taomagic.engine.training.not_finite import NotFiniteLoss, raise_not_finite
 from taomagic.engine.training.optimizer import set_learning_rate
-from taomagic.engine.training.regularizer import Regularizer
-from taomagic.errors import StageFailed
+from taomagic.engine.training.step import Step
 
+__all__ = ["EpochResult", "NotFiniteLoss", "should_stop_early", "train_epoch"]
 
-class NotFiniteLoss(StageFailed):
-    """The loss became NaN or infinite; going on can't mend it."""
+#: Steps between two looks at the loss on a GPU: each look waits until all that was asked of it is done.
+STEPS_BETWEEN_LOOKS = 10
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,46 @@ class EpochResult:
     images: int
 
 
+class _Ledger:
+    """Losses that were computed, but not looked at yet."""
+
+    def __init__(self, on_step: Callable[[int, float, float], None] | None) -> None:
+        self.total, self.images, self.steps = 0.0, 0, 0
+        self._on_step = on_step
+        self._waiting: list[tuple[Batch, float]] = []
+        self._values: list[Tensor] = []
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, batch: Batch, learning_rate: float, values: Tensor) -> None:
+        self._waiting.append((batch, learning_rate))
+        self._values.append(values)
+
+    def look(self, names: Sequence[str]) -> None:
+        """Read what waits; raise for the first loss that isn't finite."""
+        if not self._waiting:
+            return
+        for (batch, learning_rate), row in zip(
+            self._waiting, torch.stack(self._values).tolist(), strict=True
+        ):
+            if not math.isfinite(row[0]):
+                named = dict(zip(names, row, strict=True))
+                raise_not_finite(batch, named, step=self.steps, learning_rate=learning_rate)
+            if self._on_step is not None:
+                self._on_step(self.steps, row[0], learning_rate)
+            self.total += row[0]
+            self.images += batch.global_size
+            self.steps += 1
+        self._waiting.clear()
+        self._values.clear()
+
+
 def train_epoch(
     batches: Iterator[Batch],
     steps: int,
+    step: Step,
     *,
-    loss_of: Callable[[Batch], Tensor],
-    optimizer: torch.optim.Optimizer,
-    regularizer: Regularizer,
     learning_rate_at: Callable[[int], float],
     on_step: Callable[[int, float, float], None] | None = None,
 ) -> EpochResult:
@@ -49,46 +83,39 @@ def train_epoch(
         At least ``steps`` batches.
     steps
         Number of optimiser steps.
-    loss_of
-        Forward pass and loss of one batch, without the regulariser; a scalar with gradients.
-    optimizer, regularizer
-        As built from the spec.
+    step
+        What a step does.
     learning_rate_at
         Learning rate of step ``i`` of this epoch.
     on_step
-        Called after each step with its index, loss and learning rate (for TensorBoard).
+        Called for each step with its index, loss and learning rate (for TensorBoard); on a GPU some steps later.
 
     Raises
     ------
     NotFiniteLoss
-        Names the images of the batch.
+        Names the images of the batch and what part of the loss it was.
     """
+    # A CPU has computed the loss when it is at hand, and a loss that isn't finite then never reaches the weights.
+    patience = STEPS_BETWEEN_LOOKS if step.device.is_cuda else 1
     bar = TrainingBar(steps)
     start = time.monotonic()
-    total, images, learning_rate = 0.0, 0, 0.0
-    for step, batch in zip(range(steps), batches, strict=False):
-        learning_rate = learning_rate_at(step)
-        set_learning_rate(optimizer, learning_rate)
-        loss = loss_of(batch)
-        value = float(loss.detach() + regularizer.penalty())
-        if not math.isfinite(value):
-            shown = ", ".join(batch.names[:8]) + (", …" if len(batch.names) > 8 else "")
-            raise NotFiniteLoss(
-                f"the loss became {value} in step {step + 1} at learning rate {learning_rate:.3g}; batch: {shown}",
-                hint="Lower max_learning_rate, lengthen soft_start, or look at the labels of these images.",
-            )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        regularizer.add_gradients()
-        optimizer.step()
-        total += value
-        images += len(batch.names)
-        bar.update(step + 1, total / (step + 1))
-        if on_step is not None:
-            on_step(step, value, learning_rate)
-    mean = total / max(1, steps)
+    ledger = _Ledger(on_step)
+    learning_rate = 0.0
+    for index, batch in zip(range(steps), batches, strict=False):
+        learning_rate = learning_rate_at(index)
+        set_learning_rate(step.optimizer, learning_rate)
+        loss, names, values = step.forward(batch)
+        ledger.add(batch, learning_rate, values)
+        if patience == 1:
+            ledger.look(names)
+        step.update(loss)
+        if len(ledger) >= patience or index == steps - 1:
+            ledger.look(names)
+        if ledger.steps:
+            bar.update(ledger.steps, ledger.total / ledger.steps)
+    mean = ledger.total / max(1, steps)
     bar.close(mean)
-    return EpochResult(mean, learning_rate, time.monotonic() - start, images)
+    return EpochResult(mean, learning_rate, time.monotonic() - start, ledger.images)
 
 
 def should_stop_early(values: Sequence[float], *, patience: int, min_delta: float) -> bool:

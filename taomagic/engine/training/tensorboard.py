@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 from torch import nn
 
-from taomagic.spec.ssd import VisualizerSettings
+from taomagic.engine.training.distributed import world
+from taomagic.spec.settings import VisualizerSettings
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -38,7 +39,7 @@ class TensorBoard:
         cls, settings: VisualizerSettings | None, results_dir: Path, classes: tuple[str, ...]
     ) -> TensorBoard:
         """Open the event file if the spec enables it; ``classes`` are written once, as a legend for the images."""
-        if settings is None or not settings.enabled:
+        if settings is None or not settings.enabled or not world().is_main:
             return cls(settings, None)
         from torch.utils.tensorboard import SummaryWriter
 
@@ -75,14 +76,17 @@ class TensorBoard:
                 self._writer.add_scalar(name, value, epoch)
         self._writer.flush()
 
-    def close(self, model: nn.Module) -> None:
-        """Write the histograms of the final weights where asked for, and close the file."""
-        if self._writer is None:
+    def histograms(self, model: nn.Module, epoch: int) -> None:
+        """Record how the weights of each layer are distributed after an epoch, where asked for."""
+        if self._writer is None or self._settings is None or not self._settings.weight_histograms:
             return
-        if self._settings is not None and self._settings.weight_histograms:
-            for name, parameter in model.named_parameters():
-                self._writer.add_histogram(name, parameter.detach().cpu())
-        self._writer.close()
+        for name, parameter in model.named_parameters():
+            self._writer.add_histogram(name, parameter.detach().cpu(), epoch)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._writer is not None:
+            self._writer.close()
 
 
 def _draw(batch: Batch, index: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from taomagic.engine.signals import Stopped
-from taomagic.engine.ssd.train import Training
+from taomagic.engine.training.run import TrainingRun
 from tests.engine.commands.conftest import Project
 
 LOG = "ssd_training_log_resnet10.csv"
@@ -60,7 +60,7 @@ def test_a_run_stopped_after_its_last_checkpoint_still_gets_the_row_of_that_epoc
     project: Project, monkeypatch: pytest.MonkeyPatch, method: str
 ):
     assert project.train("straight").code == 0
-    original = getattr(Training, method)
+    original = getattr(TrainingRun, method)
     calls = []
 
     def stop_in_the_last_epoch(self, *args):
@@ -71,7 +71,7 @@ def test_a_run_stopped_after_its_last_checkpoint_still_gets_the_row_of_that_epoc
         return original(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Training, method, stop_in_the_last_epoch)
+        patch.setattr(TrainingRun, method, stop_in_the_last_epoch)
         assert project.train("stopped").code == 143
     assert record(project, "stopped")["state"] == "interrupted"
     outcome = project.train("stopped")

@@ -1,0 +1,135 @@
+"""Several processes that train one network together: who one is, and what they tell each other.
+
+Everything here also works in a single process, where it costs nothing: the world then has one rank.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+T = TypeVar("T")
+
+#: How long a process waits for the others. The longest thing that one does alone is to read and decode its data.
+_PATIENCE = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class World:
+    """The place of a process among those that train together.
+
+    Attributes
+    ----------
+    rank
+        Its number, from 0.
+    size
+        How many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes files, logs and progress."""
+        return self.rank == 0
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there is no other process."""
+        return self.size == 1
+
+
+def world() -> World:
+    """Return this process' place; rank 0 of 1 where nobody else takes part."""
+    if dist.is_available() and dist.is_initialized():
+        return World(dist.get_rank(), dist.get_world_size())
+    return World()
+
+
+def local_rank() -> int:
+    """Return this process' number on its machine, which decides about its GPU; 0 outside a distributed run."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def is_member() -> bool:
+    """Whether torchrun, or our own launcher, started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+
+
+def join(device: torch.device) -> World:
+    """Meet the other processes, where there are any; NCCL connects GPUs, Gloo connects CPUs.
+
+    Parameters
+    ----------
+    device
+        Where this process trains.
+    """
+    if is_member() and not dist.is_initialized():
+        cuda = device.type == "cuda"
+        dist.init_process_group(
+            "nccl" if cuda else "gloo", timeout=_PATIENCE, device_id=device if cuda else None
+        )
+    return world()
+
+
+def leave() -> None:
+    """Part from the other processes."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """Return the sum of a tensor of all ranks, computed in place."""
+    if not world().is_alone:
+        dist.all_reduce(values)
+    return values
+
+
+def max_over_ranks(values: Tensor) -> Tensor:
+    """Return the element-wise maximum of a tensor of all ranks, computed in place."""
+    if not world().is_alone:
+        dist.all_reduce(values, dist.ReduceOp.MAX)
+    return values
+
+
+def stacked(values: Tensor) -> Tensor:
+    """Return the tensors [...] of all ranks, which have one shape, as [ranks, ...]."""
+    here = world()
+    if here.is_alone:
+        return values[None]
+    parts = [torch.empty_like(values) for _ in range(here.size)]
+    dist.all_gather(parts, values.contiguous())
+    return torch.stack(parts)
+
+
+def gathered(value: T) -> list[T]:
+    """Return the values of all ranks, in the order of the ranks; plain Python data of any size."""
+    here = world()
+    if here.is_alone:
+        return [value]
+    values: list[Any] = [None] * here.size
+    dist.all_gather_object(values, value)
+    return values
+
+
+def of_main(value: T) -> T:
+    """Return the value that the main process has."""
+    if world().is_alone:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def barrier() -> None:
+    """Wait until every process has come here."""
+    if not world().is_alone:
+        # Not dist.barrier(): with NCCL that picks a GPU by guess.
+        gathered(None)
