@@ -79,6 +79,8 @@ def _run(prog: str, words: list[str]) -> int:
     options, words = own_options(words)
     with release_chosen(options.get("release", "")):
         wanted = command.parse_command(words, prog=prog)
+        if wanted.action != "run" and "in-process" in options:
+            raise UsageProblem(f"--in-process means nothing for {wanted.action}.", hint=f"tao {wanted.label}")
         return carry_out(wanted) if wanted.action != "run" else _run_task(wanted, options)
 
 
@@ -132,7 +134,7 @@ def own_options(words: list[str]) -> tuple[dict[str, str], list[str]]:
     rest: list[str] = []
     following = iter(words)
     for word in following:
-        if word in {"--background", "--raw"}:
+        if word in {"--background", "--raw", "--in-process"}:
             options[word[2:]] = "yes"
         elif word == "--backend":
             options["backend"] = next(following, "")
@@ -170,6 +172,8 @@ def _run_task(wanted: Command, options: Mapping[str, str]) -> int:
         from taomagic.launcher.context import Context
 
         return open_shell(wanted, Context.current(), _pull_view())
+    if "in-process" in options:
+        return _run_here(wanted, options)
     job, warnings = launch(wanted, backend=options.get("backend"), pull_view=_pull_view)
     try:
         return _show(job, warnings, wanted, options)
@@ -186,6 +190,28 @@ def _run_task(wanted: Command, options: Mapping[str, str]) -> int:
                 file=sys.stderr,
             )
         raise
+
+
+def _run_here(wanted: Command, options: Mapping[str, str]) -> int:
+    """Run a command in this process, whose terminal a debugger can then use; its errors show their frames."""
+    import traceback
+
+    from taomagic.launcher.launch import launch_in_process
+    from taomagic.launcher.options import check_in_process
+
+    check_in_process(True, background="background" in options, backend=options.get("backend", ""))
+    run, warnings = launch_in_process(wanted, backend=options.get("backend"))
+    for warning in warnings:
+        print(tr(f"Warning: {warning}"), file=sys.stderr)
+    try:
+        run.carry_out()
+    except StageInterrupted:
+        raise
+    except TaoError:
+        # What isn't a TaoError passes main and ends Python, which shows it, or wakes `python -m pdb`.
+        traceback.print_exc()
+        raise
+    return 0
 
 
 def _show(job: Job, warnings: Sequence[str], wanted: Command, options: Mapping[str, str]) -> int:
@@ -258,6 +284,7 @@ def _overview(prog: str) -> str:
     lines += [f"  {'--background':<{width}}return at once; the job goes on"]
     lines += [f"  {'--raw':<{width}}print the log as it is, in place of a line for each epoch"]
     lines += [f"  {'--backend auto|process|docker':<{width}}where to run; also TAOMAGIC_BACKEND"]
+    lines += [f"  {'--in-process':<{width}}run the embedded engine in this process, for breakpoint() and pdb"]
     lines += ["", "options, before the task:"]
     lines += [f"  {'--release NAME':<{width}}the TAO release, now {chosen.name}; also TAOMAGIC_RELEASE"]
     return "\n".join([*lines, "", f"`{prog} TASK --help` and `{prog} TASK SUB-TASK --help` tell more."])

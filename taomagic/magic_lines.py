@@ -14,7 +14,7 @@ from taomagic.launcher import catalog
 from taomagic.launcher.backends import wished
 from taomagic.launcher.cells import Names, Stage, split_words
 from taomagic.launcher.command import CONTROL_WORDS, Command, parse_command
-from taomagic.launcher.options import Options, language
+from taomagic.launcher.options import Options, check_in_process, language
 from taomagic.spec.help_format import HelpFormat
 
 #: What ``--key`` holds when it stands alone.
@@ -33,13 +33,17 @@ def read_stage(stage: Stage, options: Options, names: Names) -> tuple[Command, O
             options,
             background=options.background or "background" in given,
             raw=options.raw or "raw" in given,
+            in_process=options.in_process or "in-process" in given,
             backend=wished(given["backend"]) if "backend" in given else options.backend,
             release=given.get("release", options.release),
         )
     elif words[-1:] == ["--background"]:
         options, words = replace(options, background=True), words[:-1]
+    check_in_process(options.in_process, background=options.background, backend=options.backend)
     if options.volumes and words[:1] and words[0] in CONTROL_WORDS:
         raise UsageProblem(f"--volume means nothing for {words[0]}.", hint=f"%tao {words[0]}")
+    if options.in_process and words[:1] and words[0] in CONTROL_WORDS:
+        raise UsageProblem(f"--in-process means nothing for {words[0]}.", hint=f"%tao {words[0]}")
     for value in options.volumes:
         words += ["--volume", *split_words(value, names, shell=stage.shell)]
     with release_chosen(options.release):

@@ -9,6 +9,7 @@ import os
 from collections import ChainMap
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from IPython.core.magic_arguments import argument, magic_arguments
 from traitlets import Bool, Enum, default, observe
 
 from taomagic import hooks
-from taomagic.errors import StageFailed, TaoError, UsageProblem
+from taomagic.errors import StageFailed, StageInterrupted, TaoError, UsageProblem
 from taomagic.launcher import catalog, control, records
 from taomagic.launcher.backends import BACKENDS
 from taomagic.launcher.cells import Names, split_cell, split_words
@@ -33,7 +34,7 @@ from taomagic.launcher.command import Command
 from taomagic.launcher.context import Context
 from taomagic.launcher.interrupts import interrupts_heard, interrupts_told
 from taomagic.launcher.job import Job
-from taomagic.launcher.launch import launch
+from taomagic.launcher.launch import launch, launch_in_process
 from taomagic.launcher.options import LANGUAGES, Options, take_options
 from taomagic.launcher.result import Result
 from taomagic.launcher.runners.base import Runner
@@ -161,6 +162,9 @@ class TaoMagics(Magics):
             ``await asyncio.gather(one, other)`` for the end of several
         ``--raw``
             show the log as it is
+        ``--in-process``
+            run the embedded engine in this very kernel, so that ``breakpoint()``, ``%debug`` and ``%pdb`` reach its
+            frames; an error shows its traceback
         ``--backend auto|docker|process``
             where to run
         ``--release NAME``
@@ -210,6 +214,8 @@ class TaoMagics(Magics):
                 hint=(f"Sub-tasks: {', '.join(known)}. " if known else "")
                 + f"A program in the container: %tao {command.label} run ls -l. In a terminal: tao {command.label}",
             )
+        if options.in_process:
+            return self._run_here(command, options)
         job = self._launch(command, options)
         try:
             if options.background:
@@ -222,6 +228,25 @@ class TaoMagics(Magics):
             # Before or after the time in which the view passes interrupts on.
             job.request_stop()
             raise
+
+    def _run_here(self, command: Command, options: Options) -> Result:
+        """Run a command in this process, and let its error through with all that a debugger wants to see."""
+        with interrupts_heard():
+            run, warnings = launch_in_process(command, backend=options.backend or self.backend or None)
+        for warning in warnings:
+            print(tr(f"Note: {warning}"))
+        try:
+            result = run.carry_out()
+        except BaseException as error:
+            self._assign(options.out, run.job)
+            if isinstance(error, TaoError) and not isinstance(error, StageInterrupted):
+                # These are drawn without their frames elsewhere. Here the frames are what they are wanted for.
+                vars(error)["_render_traceback_"] = partial(
+                    self.shell.InteractiveTB.structured_traceback, type(error), error, error.__traceback__
+                )
+            raise
+        print(tr(f"tao {command.label} succeeded after {control.span(result.seconds)}; job {run.job.id}"))
+        return result
 
     def _launch(self, command: Command, options: Options) -> Job:
         """Check and start a command. An interrupt meanwhile leaves nothing running that nobody knows of."""
@@ -336,6 +361,8 @@ class TaoMagics(Magics):
             )
         )
         print(tr(f"In commands: {container}"))
+        if not saved.checked:
+            print(tr("Not checked: the fields of this network's files aren't known here."))
         print("\n".join(saved.diff))
 
 

@@ -9,6 +9,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -39,6 +40,10 @@ class _Tee:
     def isatty(self) -> bool:
         return self._streams[0].isatty()
 
+    def close_copy(self) -> None:
+        """Close the second stream."""
+        self._streams[1].close()
+
 
 def open_console(log_file: Path | None = None, *, verbose: bool = False) -> None:
     """Send log lines to standard output and, where asked for, all output to ``log_file`` as well (appended)."""
@@ -53,6 +58,24 @@ def open_console(log_file: Path | None = None, *, verbose: bool = False) -> None
     logger.handlers[:] = [handler]
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
     logger.propagate = False
+
+
+@contextmanager
+def console_kept() -> Iterator[None]:
+    """Put back, at the end, what :func:`open_console` changes in a process that isn't the engine's own."""
+    logger = logging.getLogger("taomagic")
+    streams = sys.stdout, sys.stderr
+    handlers, level, propagates = list(logger.handlers), logger.level, logger.propagate
+    try:
+        yield
+    finally:
+        opened = sys.stdout
+        sys.stdout, sys.stderr = streams
+        if isinstance(opened, _Tee):
+            opened.close_copy()
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+        logger.propagate = propagates
 
 
 def say(text: str = "") -> None:

@@ -90,6 +90,30 @@ def choose(command: Command, context: Context, wish: str | None = None) -> Choic
     return Choice("docker", image_name(command, context), "Docker, a GPU and the image are here")
 
 
+def require_here(command: Command, wish: str | None, environ: Mapping[str, str]) -> None:
+    """Check that a command can run in this very process (``--in-process``).
+
+    Raises
+    ------
+    UsageProblem
+        Containers are what is wished for; there is no such backend.
+    EnvironmentProblem
+        The embedded engine can't run the command.
+    """
+    if wished(wish, environ) == "docker":
+        raise UsageProblem(
+            "--in-process runs the embedded engine in this process, and the backend is docker.",
+            where=f"tao {command.label}",
+            hint="Add --backend process in front of the task.",
+        )
+    if not engine_runs(command):
+        raise EnvironmentProblem(
+            f"The embedded engine can't run {command.label}.",
+            where=f"tao {command.label}",
+            hint=f"--in-process means the embedded engine, and that runs: {shown_engine_tasks()}",
+        )
+
+
 def engine_runs(command: Command) -> bool:
     """Tell whether the embedded engine knows a command."""
     return command.group == "model" and command.subtask in catalog.engine_tasks().get(command.task, ())

@@ -120,6 +120,10 @@ class Log:
         held, self.held = self.held, b""
         self._append(held)
 
+    def close(self) -> None:
+        """Close the file; nothing may be written any more."""
+        os.close(self._file)
+
     def _append(self, data: bytes) -> None:
         if not data:
             return

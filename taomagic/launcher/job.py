@@ -6,6 +6,7 @@
         job.json       what was started, when, where from            (written before anything starts)
         mounts.json    the map it was started with
         process.json   who runs it: supervisor and engine            (written by the supervisor)
+                       or the process that it runs in itself         (--in-process)
         log.txt        everything the command printed
         exit.json      how it ended                                  (written by the supervisor, last)
 
@@ -112,7 +113,7 @@ class Job:
         if process is None:
             fresh = time.time() - self.started.timestamp() < START_LIMIT_S
             return JobState.STARTING if fresh else JobState.LOST
-        if processes.is_supervisor(int(process["supervisor"]), self.directory):
+        if processes.is_alive(process, self.directory):
             return JobState.RUNNING
         # It may have ended between the two looks.
         ended = self._ended()

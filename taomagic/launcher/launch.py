@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from taomagic.launcher.containers.images import PullProgress
     from taomagic.launcher.job import Job
     from taomagic.launcher.runners.base import Runner
+    from taomagic.launcher.runners.inprocess import InProcessRun
 
 
 class PullView(Protocol):
@@ -65,11 +66,7 @@ def launch(
     """
     if command.wants_shell:
         raise needs_terminal(command)
-    context = context or Context.current()
-    reject_empty(command)
-    _reject_undecodable(command, context)
-    if command.volumes:
-        context = replace(context, mounts=context.mounts.resolve(context.cwd, command.volumes))
+    context = _checked(command, context)
     choice = backends.choose(command, context, backend) if runner is None else backends.Choice("process")
     if choice.backend == "docker":
         from taomagic.launcher.containers import starting
@@ -79,7 +76,48 @@ def launch(
         from taomagic.launcher.runners.process import HostRunner
 
         return HostRunner().start(command, context), ()
-    return _in_process(command, context, choice, runner)
+    return _as_process(command, context, choice, runner)
+
+
+def launch_in_process(
+    command: Command, context: Context | None = None, *, backend: str | None = None
+) -> tuple[InProcessRun, tuple[str, ...]]:
+    """Check a command that shall run in this very process, for debugging, and record it.
+
+    Parameters
+    ----------
+    command, context, backend
+        As for :func:`launch`.
+
+    Returns
+    -------
+    InProcessRun
+        Its ``carry_out`` runs the command.
+    tuple of str
+        Warnings to show.
+
+    Raises
+    ------
+    TaoError
+        The command is wrong, can't be started, or doesn't run in this process.
+    """
+    context = _checked(command, context)
+    backends.require_here(command, backend, context.environ)
+    from taomagic.launcher import preflight
+    from taomagic.launcher.runners.inprocess import InProcessRun
+
+    warnings = preflight.check(command, context)
+    return InProcessRun(command, context), warnings
+
+
+def _checked(command: Command, context: Context | None) -> Context:
+    """Return what a command is started with, after a look at its words."""
+    context = context or Context.current()
+    reject_empty(command)
+    _reject_undecodable(command, context)
+    if command.volumes:
+        context = replace(context, mounts=context.mounts.resolve(context.cwd, command.volumes))
+    return context
 
 
 def _reject_undecodable(command: Command, context: Context) -> None:
@@ -95,7 +133,7 @@ def _reject_undecodable(command: Command, context: Context) -> None:
             )
 
 
-def _in_process(
+def _as_process(
     command: Command, context: Context, choice: backends.Choice, runner: Runner | None
 ) -> tuple[Job, tuple[str, ...]]:
     from taomagic.launcher import preflight

@@ -16,14 +16,15 @@ OPTIONS = {
     "--out": True,
     "--background": False,
     "--raw": False,
+    "--in-process": False,
     "--backend": True,
     "--release": True,
     "--volume": True,
 }
 #: The languages of our own words.
 LANGUAGES = ("en", "zh")
-_FIELDS = {"-o": "out", "--volume": "volumes"}
-_FLAG = r"(?P<flag>--background|--raw)(?!\S)"
+_FIELDS = {"-o": "out", "--volume": "volumes", "--in-process": "in_process"}
+_FLAG = r"(?P<flag>--background|--raw|--in-process)(?!\S)"
 _NAMED = r"(?P<named>-o|--out|--backend|--release|--volume)(?:=|\s+)(?P<value>\"[^\"]+\"|'[^']+'|[^\s-]\S*)"
 _OPTION = re.compile(rf"\s*(?:{_FLAG}|{_NAMED})")
 
@@ -40,6 +41,8 @@ class Options:
         Return at once, with the job.
     raw
         Show the log as it is.
+    in_process
+        Run in this very process, for debugging.
     backend
         Where to run; empty for what is set elsewhere.
     release
@@ -53,6 +56,7 @@ class Options:
     out: str = ""
     background: bool = False
     raw: bool = False
+    in_process: bool = False
     backend: str = ""
     release: str = ""
     volumes: tuple[str, ...] = field(default=())
@@ -85,6 +89,7 @@ def take_options(line: str) -> tuple[Options, str]:
     options = Options(**found, volumes=tuple(volumes))
     if options.out and not options.out.isidentifier():
         raise UsageProblem(f"{options.out!r} can't be a variable.", hint="%tao -o result ssd train …")
+    check_in_process(options.in_process, background=options.background, backend=options.backend)
     if options.backend and options.backend not in BACKENDS:
         raise UsageProblem(
             f"There is no backend {options.backend!r}.",
@@ -93,6 +98,26 @@ def take_options(line: str) -> tuple[Options, str]:
     if line.lstrip().startswith("-") and line.split()[0] not in {"-h", "--help"}:
         _refuse(line.split()[0])
     return options, line
+
+
+def check_in_process(wish: bool, *, background: bool, backend: str) -> None:
+    """Refuse what ``--in-process`` can't go together with.
+
+    Raises
+    ------
+    UsageProblem
+        It stands beside --background, or beside a backend that isn't the embedded engine.
+    """
+    if wish and background:
+        raise UsageProblem(
+            "--in-process and --background exclude each other: a debugger needs the foreground.",
+            hint="Drop one of them.",
+        )
+    if wish and backend == "docker":
+        raise UsageProblem(
+            "--in-process and --backend docker exclude each other: a container is another process.",
+            hint="Drop one of them; --in-process always means the embedded engine.",
+        )
 
 
 def _refuse(word: str) -> None:
@@ -105,7 +130,7 @@ def _refuse(word: str) -> None:
     near = nearest(flag, [name for name in OPTIONS if name.startswith("--")])
     raise UsageProblem(
         f"{flag} isn't an option of %tao.",
-        hint=f"{near}Before the task: -o NAME, --background, --raw, --backend NAME, --release NAME, "
+        hint=f"{near}Before the task: -o NAME, --background, --raw, --in-process, --backend NAME, --release NAME, "
         "--volume SOURCE:DESTINATION. "
         "TAO's own flags come behind it.",
     )

@@ -32,6 +32,26 @@ def is_supervisor(pid: int, directory: Path) -> bool:
     )
 
 
+def describe_own() -> dict[str, Any]:
+    """Return the ``process.json`` of a job that this process itself carries out."""
+    return {"supervisor": os.getpid(), "argv": _command_line(os.getpid())}
+
+
+def is_alive(process: Mapping[str, Any], directory: Path) -> bool:
+    """Tell whether the one who carries out the job in ``directory`` is there: its supervisor, or a process itself.
+
+    Parameters
+    ----------
+    process
+        The job's ``process.json``.
+    """
+    pid = int(process["supervisor"])
+    if "argv" in process:
+        # A notebook's kernel has the name of its connection file in its command line, which no other one has.
+        return _command_line(pid) == process["argv"]
+    return is_supervisor(pid, directory)
+
+
 def send(wish: Wish, process: Mapping[str, Any], directory: Path, engine_argv: list[str]) -> None:
     """Stop or kill a job.
 
@@ -43,7 +63,12 @@ def send(wish: Wish, process: Mapping[str, Any], directory: Path, engine_argv: l
         The engine's command line: it is signalled itself where its supervisor is gone.
     """
     supervisor, engine = int(process["supervisor"]), process.get("engine")
-    if is_supervisor(supervisor, directory):
+    if "argv" in process:
+        # Somebody's kernel: interrupted, as its own ■ does, and never killed.
+        if is_alive(process, directory):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(supervisor, signal.SIGINT)
+    elif is_supervisor(supervisor, directory):
         with contextlib.suppress(ProcessLookupError):
             os.kill(supervisor, _TO_SUPERVISOR[wish])
     elif engine is not None and _command_line(int(engine)) == engine_argv:

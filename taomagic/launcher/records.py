@@ -190,7 +190,7 @@ def _has_ended(folder: Path) -> bool:
     if process is not None and "container" in process:
         return False  # it may run on without its watcher
     if process is not None:
-        return not processes.is_supervisor(int(process["supervisor"]), folder)
+        return not processes.is_alive(process, folder)
     return time.time() - (folder / "job.json").stat().st_mtime > 24 * 3600
 
 
