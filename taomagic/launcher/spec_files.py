@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,13 @@ class SavedSpec:
     """A spec file that was written.
 
     ``diff`` has the lines that changed, in unified form without its header; empty where nothing changed or the
-    file is new.
+    file is new. ``checked`` says whether its fields are known here; other networks' files are written as they stand.
     """
 
     path: Path
     created: bool
     diff: tuple[str, ...]
+    checked: bool
 
 
 def save_spec(folder: Path, name: str, text: str, *, shown_as: str) -> SavedSpec:
@@ -51,27 +51,16 @@ def save_spec(folder: Path, name: str, text: str, *, shown_as: str) -> SavedSpec
     path = Path(os.path.normpath(folder / name))
     if not path.is_relative_to(folder) or path == folder:
         raise UsageProblem(f"{name!r} isn't a file in {folder}.", hint="Give a name such as ssd_train.txt.")
-    _check(text, shown_as)
+    from taomagic.spec.kinds import check_text  # protobuf is needed here only
+
+    checked = check_text(text, name=shown_as)
     before = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
     try:
         _write(path, text)
     except OSError as error:
         raise EnvironmentProblem(f"The spec can't be written: {error.strerror}.", where=str(path)) from None
     changed = difflib.unified_diff((before or "").splitlines(), text.splitlines(), lineterm="", n=1)
-    return SavedSpec(path, before is None, () if before is None else tuple(changed)[2:])
-
-
-def _check(text: str, shown_as: str) -> None:
-    """Parse the text as what its blocks say it is, and check the values that are there."""
-    from taomagic.spec.parse import parse_spec
-    from taomagic.spec.ssd_pb2 import DatasetExportConfig, Experiment
-    from taomagic.spec.validate import check_ranges
-
-    blocks = set(re.findall(r"^\s*(\w+)\s*[:{]", text, re.MULTILINE))
-    if blocks & {"kitti_config", "coco_config"}:
-        check_ranges(parse_spec(text, DatasetExportConfig, name=shown_as))
-    else:
-        check_ranges(parse_spec(text, Experiment, name=shown_as))
+    return SavedSpec(path, before is None, () if before is None else tuple(changed)[2:], checked)
 
 
 def _write(path: Path, text: str) -> None:
