@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from taomagic.spec import ssd_pb2
 from taomagic.spec._resolve_dataset import resolve_dataset
 from taomagic.spec._resolve_model import resolve_model
-from taomagic.spec._resolve_trackers import resolve_clearml, resolve_wandb
+from taomagic.spec._resolve_trackers import resolve_clearml, resolve_wandb, without_secrets
 from taomagic.spec.parse import SpecFile, read_spec
 from taomagic.spec.settings import (
     AugmentationSettings,
@@ -87,7 +87,7 @@ def resolve_experiment(path: Path, *, purpose: Purpose, shown_as: str | None = N
         _note_unset_augmentation(spec, notes)
     return SSDExperiment(
         path=spec.path,
-        text=spec.text,
+        text=without_secrets(spec),
         random_seed=spec.message.random_seed,
         model=model,
         training=training,

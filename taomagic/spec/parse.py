@@ -217,6 +217,10 @@ def _explain(error: text_format.ParseError, text: str, root: Descriptor, name: s
             what, path=name, line=line, hint=f"Values: {', '.join(_enum_values(enum[1], root))}"
         )
     shown = written.strip()
+    if line is not None and _may_hold_a_secret("\n".join(lines[:line])):
+        what = "the value of key in wandb_config can't be read"
+        hint = 'It is a text in quotes: key: "…"; WANDB_API_KEY keeps it out of the file.'
+        return SpecProblem(what, path=name, line=line, hint=hint)
     typographic = sorted(set(shown) & set(_TYPOGRAPHIC))
     hint = _GENERAL_HINT
     if typographic:
@@ -228,6 +232,18 @@ def _explain(error: text_format.ParseError, text: str, root: Descriptor, name: s
         hint = "Keep one of them."
     what = what.replace("taomagic.ssd.", "").rstrip(".")
     return SpecProblem(f"{what}: {shown[:100]}" if shown else what, path=name, line=line, hint=hint)
+
+
+def _may_hold_a_secret(text: str) -> bool:
+    """Whether a text ends in the line of a ``wandb_config`` that has the key, so that it is not to be shown."""
+    opened = list(re.finditer(r"\bwandb_config\s*:?\s*[{<]", text))
+    if not opened:
+        return False
+    inside = text[opened[-1].end() :]
+    written = list(re.finditer(r"\bkey\b", inside))
+    if not written or "}" in inside[: written[-1].start()]:
+        return False
+    return "\n" not in inside[written[-1].end() :].strip(" \t:\n")
 
 
 def _explain_unknown_field(

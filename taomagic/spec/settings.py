@@ -126,8 +126,14 @@ class Secret:
     def __hash__(self) -> int:
         return hash(Secret)
 
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
+
     def __reduce__(self) -> str | tuple[object, ...]:
-        # A pickled experiment may be written to disk; what reads it has to get the key from the file again.
+        # A pickle goes to a file or to a process that loads data; neither needs the secret.
         return (Secret, ("",))
 
 
@@ -143,7 +149,7 @@ class WandBSettings:
     tags: tuple[str, ...]
     wandb_dir: str | None  #: as written; None = the results folder
     notes: str | None
-    mode: Literal["online", "offline"]
+    mode: Literal["online", "offline"] | None  #: None = as WANDB_MODE says, online without it
 
 
 @dataclass(frozen=True, slots=True)
