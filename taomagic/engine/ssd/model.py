@@ -6,7 +6,7 @@ Module names are TAO's Keras layer names (``block_1a_conv_1``, ``ssd_expand_bloc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from taomagic.engine.backbones import Widths, build_backbone
 from taomagic.engine.backbones.layers import batch_norm, conv, he_normal
+from taomagic.engine.quantization import quantize
 from taomagic.engine.ssd.anchors import AnchorSettings, anchor_boxes
 from taomagic.spec.ssd import SSDExperiment
 
@@ -64,6 +65,8 @@ class Architecture:
         Anchor settings.
     channels
         Output channels by layer name, where they differ from the architecture's own (a pruned network).
+    quantized
+        Whether it is quantisation-aware (``enable_qat``).
     """
 
     arch: str
@@ -73,6 +76,7 @@ class Architecture:
     classes: tuple[str, ...]
     anchors: AnchorSettings
     channels: Mapping[str, int] = field(default_factory=dict)
+    quantized: bool = False
 
     @classmethod
     def from_experiment(cls, experiment: SSDExperiment, classes: tuple[str, ...]) -> Architecture:
@@ -89,7 +93,10 @@ class Architecture:
             offsets=model.offsets,
         )
         shape = (augmentation.output_channel, augmentation.output_height, augmentation.output_width)
-        return cls(model.arch, model.nlayers, model.width_multiplier, shape, classes, anchors)
+        quantized = experiment.training is not None and experiment.training.enable_qat
+        return cls(
+            model.arch, model.nlayers, model.width_multiplier, shape, classes, anchors, quantized=quantized
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data, with the task's name."""
@@ -117,6 +124,7 @@ class Architecture:
                 offsets=None if offsets is None else tuple(offsets),
             ),
             channels=dict(data["channels"]),
+            quantized=data.get("quantized", False),  # files of before there was such a thing
         )
 
 
@@ -192,6 +200,10 @@ class SSD(nn.Module):
         self.feature_sizes = self._measure_feature_sizes(channels, height, width)
         anchors = anchor_boxes(architecture.anchors, (height, width), self.feature_sizes)
         self.register_buffer("anchors", anchors, persistent=False)
+        self._quantized: Callable[..., tuple[Tensor, Tensor]] | None = None
+        if architecture.quantized:
+            heads = [f"heads.{name}" for name in self.heads]
+            self._quantized = quantize(self, heads=heads, layer_name=keras_name)
 
     @property
     def num_classes(self) -> int:
@@ -222,6 +234,8 @@ class SSD(nn.Module):
         tuple of Tensor
             Class scores before the softmax [N, A, classes + 1], and encoded box offsets [N, A, 4].
         """
+        if self._quantized is not None:
+            return self._quantized(self, images)
         confidences, locations = [], []
         for level, x in enumerate(self.feature_maps(images)):
             conf = self.heads[f"ssd_conf_{level}"](x)
