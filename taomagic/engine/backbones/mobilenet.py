@@ -110,7 +110,7 @@ class MobileNetV2(LayeredBackbone):
 
     def _add_block(self, block: int, in_channels: int, widths: Widths) -> int:
         """Add an inverted residual block; return the channels of its output."""
-        prefix, frozen_as = _prefix(block), block + 1
+        prefix, frozen_as = v2_prefix(block), block + 1
         filters, stride = V2_BLOCKS[block]
         channels = in_channels
         if block > 0:
@@ -136,7 +136,7 @@ class MobileNetV2(LayeredBackbone):
         out_channels = self.add_unit(
             name, conv(channels, widths(name, filters), 1), block=frozen_as, norm=f"{name}_bn"
         )
-        if _is_residual(block):
+        if v2_is_residual(block):
             self.add_unit(f"{prefix}_projected_inputs", conv(in_channels, out_channels, 1), block=frozen_as)
         return out_channels
 
@@ -144,19 +144,21 @@ class MobileNetV2(LayeredBackbone):
         """Map an image [N, C, H, W] to the tap (stride 8) and the last map (stride 16)."""
         x = tap = self.unit("conv1", x)
         for block in range(len(V2_BLOCKS)):
-            prefix = _prefix(block)
+            prefix = v2_prefix(block)
             y = self.unit(f"{prefix}_expand", x) if block > 0 else x
             if block == V2_TAP:
                 tap = y
             y = self.unit(f"{prefix}_project", self.unit(f"{prefix}_depthwise", y))
-            x = self.unit(f"{prefix}_projected_inputs", x) + y if _is_residual(block) else y
+            x = self.unit(f"{prefix}_projected_inputs", x) + y if v2_is_residual(block) else y
         return tap, x
 
 
-def _prefix(block: int) -> str:
+def v2_prefix(block: int) -> str:
+    """Return what the names of a block's layers begin with."""
     return f"block_{block}" if block > 0 else "expanded_conv"
 
 
-def _is_residual(block: int) -> bool:
+def v2_is_residual(block: int) -> bool:
+    """Return whether a block adds its input to its output."""
     filters, stride = V2_BLOCKS[block]
     return block > 0 and stride == 1 and filters == V2_BLOCKS[block - 1][0]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from taomagic.engine.ssd.model import SSD, Architecture, keras_name
-from taomagic.engine.storage.model_file import ModelFile, load_model, save_model
+from taomagic.engine.data.images import mean_of
+from taomagic.engine.ssd.model import SSD, Architecture
+from taomagic.engine.ssd.takeover import (
+    adapt_first_convolution,
+    backbone_misfits,
+    by_module_names,
+    other_architecture,
+    portable_state,
+    pruned_like,
+    refuse_other_architecture,
+    require_fit,
+    shortened,
+    take_by_name,
+    take_from_torchvision,
+)
+from taomagic.engine.storage.header import form_of_file
+from taomagic.engine.storage.model_file import MODEL_SUFFIXES, ModelFile, load_model, save_model
+from taomagic.engine.storage.torch_file import STATE_DICT_FORMS, read_state_dict
 from taomagic.errors import ModelFileProblem
 from taomagic.spec.ssd import SSDExperiment
 
@@ -36,21 +53,55 @@ def model_from_file(path: Path, key: str, *, shown_as: str = "") -> tuple[SSD, M
     ModelFileProblem
         If it can't be read, or holds something else than an SSD of ours.
     """
-    file = load_model(path, key)
     name = shown_as or str(path)
+    with _shown_as(path, name):
+        if path.suffix.lower() not in MODEL_SUFFIXES and form_of_file(path) in STATE_DICT_FORMS:
+            raise _only_a_backbone("this is a file of PyTorch weights", name)
+        file = load_model(path, key)
     if file.architecture is None:
-        raise ModelFileProblem(
-            "this file holds weights by layer name, but not the network they belong to",
-            where=name,
-            hint="Such a file can start a training (train -m FILE); evaluate and export need the result of a training.",
+        raise _only_a_backbone(
+            "this file holds weights by layer name, but not the network they belong to", name
         )
-    if file.architecture.get("task") != "ssd":
-        raise ModelFileProblem(
-            f"this is a model of {file.architecture.get('task')!r}, not of 'ssd'", where=name
-        )
-    model = SSD(Architecture.from_json(file.architecture))
+    model = SSD(_architecture_of(file.architecture, name))
     _load_exactly(model, file.weights, name)
     return model, file
+
+
+def _only_a_backbone(what: str, name: str) -> ModelFileProblem:
+    return ModelFileProblem(
+        f"{what}, and a whole SSD that taomagic trained is needed here",
+        where=name,
+        hint="Such a file can start a training (ssd train -m FILE); then give the .tlt or .hdf5 of one of its epochs.",
+    )
+
+
+def _architecture_of(stored: Mapping[str, Any], name: str) -> Architecture:
+    """Return the architecture that a file describes."""
+    if stored.get("task") != "ssd":
+        raise ModelFileProblem(
+            f"this is a model of {stored.get('task')!r}, not of 'ssd'",
+            where=name,
+            hint="Give a model that ssd train or ssd prune wrote.",
+        )
+    try:
+        return Architecture.from_json(stored)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ModelFileProblem(
+            f"the file's description of its network is damaged ({type(error).__name__}: {error})",
+            where=name,
+            hint="Copy the file again, or use the checkpoint of an earlier epoch.",
+        ) from error
+
+
+@contextmanager
+def _shown_as(path: Path, name: str) -> Iterator[None]:
+    """Let errors about a file call it what the person called it."""
+    try:
+        yield
+    except ModelFileProblem as problem:
+        if problem.where == str(path):
+            problem.where = name
+        raise
 
 
 def save(
@@ -59,7 +110,7 @@ def save(
     """Write a network, and the optimiser's state where training may go on from here."""
     file = ModelFile(
         architecture=model.architecture.to_json(),
-        weights=_portable_state(model),
+        weights=portable_state(model),
         epoch=epoch,
         optimizer=dict(optimizer) if optimizer is not None else None,
         extra={},
@@ -67,19 +118,9 @@ def save(
     save_model(path, file, key)
 
 
-def _portable_state(model: SSD) -> dict[str, Tensor]:
-    """Return the weights without PyTorch's batch counters, which nothing reads at a fixed momentum."""
-    state = model.state_dict()
-    return {
-        name: tensor.detach().cpu().contiguous()
-        for name, tensor in state.items()
-        if not name.endswith("num_batches_tracked")
-    }
-
-
 def _load_exactly(model: SSD, weights: Mapping[str, Tensor], name: str) -> None:
     """Load a complete set of weights, or say which ones don't fit."""
-    own = _portable_state(model)
+    own = portable_state(model)
     wrong = [k for k in own if k not in weights or weights[k].shape != own[k].shape]
     wrong += [k for k in weights if k not in own]
     if wrong:
@@ -97,8 +138,11 @@ def starting_model(
 ) -> SSD:
     """Return the network that a training begins with.
 
-    Without a file: random weights. With one, its weights are taken over by layer name. A pruned file brings its own
-    channels, which are used in place of the spec's, as TAO does.
+    Without a file: random weights. With one, whatever its name, its weights are taken over:
+
+    - a checkpoint of ours, or a Keras file: by layer name, see :func:`~taomagic.engine.ssd.takeover.take_by_name`. A
+      pruned one brings its own channels, which are used in place of the spec's, as TAO does;
+    - a state dict of PyTorch: see :mod:`taomagic.engine.backbones.torchvision_weights`.
 
     Parameters
     ----------
@@ -112,50 +156,70 @@ def starting_model(
         For ``.tlt``.
     shown_as
         ``-m`` as the person wrote it.
+
+    Raises
+    ------
+    ModelFileProblem
+        The file can't be read, is of another network, or nothing in it fits.
     """
     architecture = Architecture.from_experiment(experiment, classes)
     if path is None:
         return SSD(architecture)
-    file = load_model(path, key)
-    if file.architecture is not None and file.architecture.get("task") == "ssd":
-        stored = Architecture.from_json(file.architecture)
-        if stored.channels:
-            architecture = _with_channels_of(architecture, stored, shown_as)
+    with _shown_as(path, shown_as):
+        if form_of_file(path) in STATE_DICT_FORMS:
+            state = read_state_dict(path)
+            model = SSD(architecture)
+            if not any(name in state for name in model.state_dict()):
+                assert experiment.augmentation is not None
+                take_from_torchvision(model, state, mean_of(experiment.augmentation), shown_as)
+                return model
+            file = ModelFile(architecture=architecture.to_json(), weights=state)
+        else:
+            file = load_model(path, key, by_content=True)
+    if file.architecture is None:
+        return _from_keras_file(architecture, file.weights, shown_as)
+    stored = _architecture_of(file.architecture, shown_as)
+    if stored.arch != architecture.arch:
+        raise other_architecture(stored.arch, architecture, shown_as)
+    if stored.channels or stored.width_multiplier != architecture.width_multiplier:
+        architecture = _with_channels_of(architecture, stored, shown_as)
     model = SSD(architecture)
-    own = model.state_dict()
-    offered = file.weights if file.architecture is not None else _by_module_names(file.weights, own)
-    fitting = {n: tensor for n, tensor in offered.items() if n in own and own[n].shape == tensor.shape}
-    model.load_state_dict(fitting, strict=False)
-    expected = _portable_state(model)
-    logger.info("Took %d of %d tensors from %s.", len(fitting), len(expected), shown_as)
-    missing = [name for name in expected if name not in fitting]
-    if missing:
-        shown = ", ".join(missing[:6]) + (", …" if len(missing) > 6 else "")
-        logger.warning(
-            "These start with random values, because the file has none of their name and shape: %s", shown
-        )
-    if not fitting:
+    offered = adapt_first_convolution(file.weights, model, shown_as)
+    if misfits := backbone_misfits(offered, model):
+        if stored.nlayers != architecture.nlayers:
+            raise other_architecture(f"{stored.arch} {stored.nlayers}", architecture, shown_as)
         raise ModelFileProblem(
-            "no weight in this file fits the network of the spec",
+            f"the file's weights have other shapes than the spec's network ({shortened(misfits)})",
             where=shown_as,
-            hint="Check arch, nlayers and width_multiplier in the spec's ssd_config against the file.",
+            hint="Check width_multiplier in the spec's ssd_config against the file; for a pruned network give the "
+            ".tlt or .hdf5 that prune wrote, which says how it is built.",
         )
+    take_by_name(model, offered, shown_as)
     return model
 
 
-def _by_module_names(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename weights from Keras' layer names (``block_1a_conv_1.weight``) to this network's own."""
-    translated = {}
-    for name in own:
-        module, _, parameter = name.rpartition(".")
-        tensor = weights.get(f"{keras_name(module)}.{parameter}")
-        if tensor is not None:
-            translated[name] = tensor
-    return translated
+def _from_keras_file(architecture: Architecture, weights: Mapping[str, Tensor], shown_as: str) -> SSD:
+    """Build the spec's network, or the file's if it is a pruned one, with the weights of a Keras file."""
+    refuse_other_architecture(weights, architecture, shown_as)
+    model = SSD(architecture)
+    offered = adapt_first_convolution(by_module_names(weights, model), model, shown_as)
+    if backbone_misfits(offered, model):
+        channels = pruned_like(weights, model, shown_as)
+        model = SSD(replace(architecture, channels=channels))
+        offered = adapt_first_convolution(by_module_names(weights, model), model, shown_as)
+        require_fit(offered, model, shown_as)
+        _say_pruned(shown_as)
+    take_by_name(model, offered, shown_as)
+    return model
 
 
 def _with_channels_of(wanted: Architecture, stored: Architecture, shown_as: str) -> Architecture:
-    """Return the spec's architecture with the channels of a pruned file, after checking that the rest agrees."""
+    """Return the spec's architecture with the channels of the file's, after checking that the rest agrees.
+
+    A pruned file is one, and one of another ``width_multiplier``: TAO takes any other shape in the backbone for a sign
+    of pruning, and then uses the file's network.
+    """
+    kind = "pruned model" if stored.channels else "model of another width"
     for field, what in (
         ("arch", "arch"),
         ("nlayers", "nlayers"),
@@ -164,12 +228,25 @@ def _with_channels_of(wanted: Architecture, stored: Architecture, shown_as: str)
     ):
         if getattr(wanted, field) != getattr(stored, field):
             raise ModelFileProblem(
-                f"pruned model and spec differ in {what}: {getattr(stored, field)} and {getattr(wanted, field)}",
+                f"{kind} and spec differ in {what}: {getattr(stored, field)} and {getattr(wanted, field)}",
                 where=shown_as,
-                hint="Retrain a pruned model with the ssd_config and classes it was trained with.",
+                hint="Retrain a pruned model with the ssd_config and classes it was trained with."
+                if stored.channels
+                else f"Set width_multiplier: {stored.width_multiplier:g} in the spec's ssd_config, as in the file.",
             )
-    logger.info("%s is pruned: its channels are used in place of the spec's.", shown_as)
+    if stored.channels:
+        _say_pruned(shown_as)
+    else:
+        logger.info(
+            "%s has width_multiplier %g: its channels are used in place of the spec's.",
+            shown_as,
+            stored.width_multiplier,
+        )
     return replace(wanted, width_multiplier=stored.width_multiplier, channels=stored.channels)
+
+
+def _say_pruned(shown_as: str) -> None:
+    logger.info("%s is pruned: its channels are used in place of the spec's.", shown_as)
 
 
 def freeze(model: SSD, blocks: tuple[int, ...], *, batch_norm: bool) -> None:

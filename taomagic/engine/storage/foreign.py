@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 #: How many bytes of a file are enough to tell what it is.
-HEAD_BYTES = 32
+FIRST_BYTES = 32
 
 
 class Form(Enum):
@@ -59,7 +59,7 @@ _BY_FIRST_BYTES: tuple[tuple[bytes, Form], ...] = (
 
 
 def form_of(head: bytes) -> Form:
-    """Return what a file is, from its first :data:`HEAD_BYTES` bytes."""
+    """Return what a file is, from its first :data:`FIRST_BYTES` bytes."""
     if not head:
         return Form.EMPTY
     for prefix, form in _BY_FIRST_BYTES:
@@ -86,7 +86,11 @@ def describe_foreign(head: bytes) -> tuple[str, str]:
     tuple[str, str]
         What it looks like, as a sentence that begins with "it", and a hint.
     """
-    form = form_of(head)
+    return describe(form_of(head))
+
+
+def describe(form: Form) -> tuple[str, str]:
+    """Say what a form is, as a sentence that begins with "it", and what to do with such a file."""
     return form.value, _HINTS[form]
 
 

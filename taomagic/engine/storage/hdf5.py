@@ -28,7 +28,7 @@ from torch import Tensor
 
 from taomagic.engine.ssd.model import keras_name
 from taomagic.engine.storage.atomic import atomic_write
-from taomagic.engine.storage.foreign import HEAD_BYTES, Form, describe_foreign, form_of
+from taomagic.engine.storage.foreign import FIRST_BYTES, Form, describe_foreign, form_of
 from taomagic.engine.storage.header import open_model_file
 from taomagic.engine.storage.keras_file import from_keras, read_keras, read_strings
 from taomagic.errors import ModelFileProblem
@@ -115,7 +115,7 @@ def read_hdf5(path: str | Path) -> Hdf5Content:
     """
     path = Path(path)
     with open_model_file(path) as stream:
-        head = stream.read(HEAD_BYTES)
+        head = stream.read(FIRST_BYTES)
         if form_of(head) is not Form.HDF5:
             what, hint = describe_foreign(head)
             raise ModelFileProblem(f"this is not an HDF5 file: {what}", hint=hint, where=str(path))

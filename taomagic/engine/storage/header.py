@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from taomagic.engine.storage.foreign import describe_foreign
+from taomagic.engine.storage.foreign import FIRST_BYTES, Form, describe_foreign, form_of
 from taomagic.errors import ModelFileProblem
 
 MAGIC = b"\x89TAOM\r\n\x1a"
@@ -149,6 +149,12 @@ def open_model_file(path: Path) -> BufferedReader:
             hint="Check that it is a file, and its permissions.",
             where=str(path),
         ) from error
+
+
+def form_of_file(path: Path) -> Form:
+    """Return what a file is, by its first bytes; :func:`open_model_file` says what can go wrong."""
+    with open_model_file(path) as file:
+        return form_of(file.read(FIRST_BYTES))
 
 
 def parse_header(file: BinaryIO, path: Path) -> Header:

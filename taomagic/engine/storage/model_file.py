@@ -26,9 +26,9 @@ from torch import Tensor
 from taomagic import __version__
 from taomagic.engine.storage.atomic import atomic_write
 from taomagic.engine.storage.container import read_container, write_container
-from taomagic.engine.storage.foreign import HEAD_BYTES, Form, describe_foreign, form_of, looks_like_onnx
+from taomagic.engine.storage.foreign import Form, describe_foreign, looks_like_onnx
 from taomagic.engine.storage.hdf5 import Hdf5Content, read_hdf5, write_hdf5
-from taomagic.engine.storage.header import Kind, open_model_file
+from taomagic.engine.storage.header import Kind, form_of_file, open_model_file
 from taomagic.engine.storage.tree import flatten, unflatten
 from taomagic.errors import ModelFileProblem
 
@@ -123,7 +123,7 @@ def load_model(path: str | Path, key: str = "", *, by_content: bool = False) -> 
     ModelFileProblem
         An unknown suffix; a missing, foreign, cut or damaged file; an empty or a wrong key.
     """
-    plain = _form(path) is Form.HDF5 if by_content else _suffix(path, MODEL_SUFFIXES) == ".hdf5"
+    plain = form_of_file(path) is Form.HDF5 if by_content else _suffix(path, MODEL_SUFFIXES) == ".hdf5"
     if plain:
         content = read_hdf5(path)
         if content.description is None:
@@ -136,18 +136,12 @@ def load_model(path: str | Path, key: str = "", *, by_content: bool = False) -> 
     return _model(path, _safetensors_metadata(payload), weights, tensors)
 
 
-def _form(path: str | Path) -> Form:
-    with open_model_file(Path(path)) as file:
-        return form_of(file.read(HEAD_BYTES))
-
-
 def _model(
     path: str | Path, description: dict[str, Any], weights: dict[str, Tensor], tensors: dict[str, Tensor]
 ) -> ModelFile:
     """Put together what a file holds; the plain form can be edited by anybody, so its description may be anything."""
     try:
-        if not isinstance(description["architecture"], dict | None):
-            raise TypeError("the architecture is no table")
+        architecture = description["architecture"]
         if description["format"] > FORMAT:
             raise ModelFileProblem(
                 f"the file was written by a newer version ({description['written_by']}; this is {__version__})",
@@ -155,7 +149,7 @@ def _model(
                 where=str(path),
             )
         return ModelFile(
-            architecture=description["architecture"],
+            architecture=None if architecture is None else dict(architecture),
             # safetensors sorts tensors by type and name; the network's own order is that of its layers.
             weights={name: weights[name] for name in description["weight_order"]},
             epoch=description["epoch"],

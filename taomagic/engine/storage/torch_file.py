@@ -20,10 +20,12 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from taomagic.engine.storage.foreign import HEAD_BYTES, Form, describe_foreign, form_of
-from taomagic.engine.storage.header import open_model_file
+from taomagic.engine.storage.foreign import Form, describe
+from taomagic.engine.storage.header import form_of_file
 from taomagic.errors import ModelFileProblem
 
+#: What such a file can be, by its first bytes.
+STATE_DICT_FORMS = (Form.TORCH, Form.ZIP, Form.SAFETENSORS)
 #: Under these names programs keep the state dict of the network in a larger checkpoint; the first that is there counts.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 
@@ -43,7 +45,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     ----------
     path
         What ``torch.save`` or safetensors wrote: a state dict, or a dictionary that has one under one of
-        :data:`WRAPPERS`. Entries that aren't tensors are left out.
+        :data:`WRAPPERS`. Entries that aren't plain tensors are left out.
 
     Returns
     -------
@@ -57,19 +59,17 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         TorchScript), or no tensors.
     """
     path = Path(path)
-    with open_model_file(path) as file:
-        head = file.read(HEAD_BYTES)
-    form = form_of(head)
+    form = form_of_file(path)
     if form is Form.SAFETENSORS:
         content: Any = _read_safetensors(path)
-    elif form in {Form.TORCH, Form.ZIP}:
+    elif form in STATE_DICT_FORMS:
         content = _read_pickle(path)
     else:
-        what, hint = describe_foreign(head)
+        what, hint = describe(form)
         raise ModelFileProblem(
             f"this is not a file of weights from PyTorch: {what}", hint=hint, where=str(path)
         )
-    tensors = {name: value for name, value in _unwrap(content).items() if isinstance(value, Tensor)}
+    tensors = {name: value for name, value in _unwrap(content).items() if _is_plain(value)}
     if not tensors:
         found = f"a {type(content).__name__}"
         if isinstance(content, Mapping):
@@ -98,6 +98,16 @@ def _unwrap(content: Any) -> dict[str, Any]:
 
 def _is_mapping(value: Any) -> bool:
     return isinstance(value, Mapping)
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether this is a tensor of numbers that lie in memory: not sparse, quantised or without content."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout is torch.strided
+        and value.device.type == "cpu"
+        and not (value.is_quantized or value.is_complex())
+    )
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
