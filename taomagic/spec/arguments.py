@@ -276,11 +276,13 @@ def check_arguments(arguments: argparse.Namespace) -> None:
             where=where,
             hint=f"Give --gpus {len(set(indices))} or as many different indices as --gpus says.",
         )
-    if arguments.subtask == "inference" and not (arguments.results_dir or arguments.image_output_dir):
+    folders = ("results_dir", "image_output_dir", "label_output_dir")
+    if arguments.subtask == "inference" and not any(getattr(arguments, name) for name in folders):
         raise UsageProblem(
             "inference needs a folder for its results",
             where=where,
-            hint="Give -r FOLDER (images_annotated/ and labels/ are made in it), or -o FOLDER and -l FOLDER.",
+            hint="Give -r FOLDER (images_annotated/ and labels/ are made in it), or -o FOLDER for pictures, "
+            "-l FOLDER for labels, or both.",
         )
 
 

@@ -377,7 +377,7 @@ def test_words_are_split_at_the_subtask(
         ("evaluate -m a -e b --gpus 2", "only train runs on more than one GPU", "--gpus 2"),
         ("export -m a -e b --use_amp", "mixed precision is for train only", "--use_amp"),
         ("inference -m a -i b -e c", "needs a folder for its results", "-r FOLDER"),
-        ("inference -m a -i b -e c -l d", "needs a folder for its results", "-o FOLDER"),
+        ("inference -m a -i b -e c", "needs a folder for its results", "-l FOLDER"),
         ("inference -m a -i b -e c -r d -t 1", "'1' is not a number between 0 and 1", "--help"),
         ("inference -m a -i b -e c -r d -t nan", "'nan' is not a number between 0 and 1", "--help"),
         ("prune -m a -o b -pth -0.1", "'-0.1' is not a number of at least 0", "--help"),
