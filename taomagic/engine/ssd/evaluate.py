@@ -7,15 +7,17 @@ import logging
 import statistics
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from taomagic.engine.console import say
 from taomagic.engine.data.loading import ValidationData
 from taomagic.engine.device import choose_device
+from taomagic.engine.evaluation.average_precision import Evaluation
 from taomagic.engine.evaluation.pr_curve import curve_points, write_pr_curve
 from taomagic.engine.ssd.evaluation import evaluate_model, metrics_of, print_table
 from taomagic.engine.ssd.predictor import Predictor, load_predictor
 from taomagic.engine.status import StatusLog
-from taomagic.errors import ModelFileProblem, UsageProblem
+from taomagic.errors import EnvironmentProblem, ModelFileProblem, UsageProblem
 from taomagic.project.paths import PathMap
 from taomagic.spec.ssd import DataSource, SSDExperiment, read_experiment
 
@@ -49,9 +51,7 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     say(f"Model file: {model_path.stat().st_size / 2**20:.2f} MB")
     say(f"Median inference time: {milliseconds:.2f} ms per image (batch size 1, with post-processing)")
     if experiment.evaluation.visualize_pr_curve:
-        target = results_dir / "PR_curve.png"
-        write_pr_curve(target, evaluation)
-        say(f"Saved: {paths.to_container(target)}")
+        _save_pr_curve(evaluation, model_path.parent, results_dir, paths)
     status.write(
         "SUCCESS",
         "Evaluation finished successfully.",
@@ -59,6 +59,22 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
         categorical={"average_precision": {k: v for k, v in metrics_of(evaluation).items() if k != "mAP"}},
         graphical={"precision_recall": {name: curve_points(r) for name, r in evaluation.classes.items()}},
     )
+
+
+def _save_pr_curve(evaluation: Evaluation, model_dir: Path, results_dir: Path, paths: PathMap) -> None:
+    """Draw the curves into the results folder, and beside the model, where TAO puts them whatever ``-r`` says."""
+    target = results_dir / "PR_curve.png"
+    write_pr_curve(target, evaluation)
+    say(f"Saved: {paths.to_container(target)}")
+    if model_dir.resolve() == results_dir.resolve():
+        return
+    target = model_dir / "PR_curve.png"
+    try:
+        write_pr_curve(target, evaluation)
+    except EnvironmentProblem as problem:  # a model may well lie where only its owner writes
+        logger.warning("%s: %s", paths.to_container(target), problem.message)
+    else:
+        say(f"Saved: {paths.to_container(target)}")
 
 
 def median_inference_ms(predictor: Predictor, data: ValidationData, repeats: int = 30) -> float:

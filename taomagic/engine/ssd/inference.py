@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterator, Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -18,15 +22,18 @@ from taomagic.engine.data.images import preprocess, read, resize_lanczos
 from taomagic.engine.device import choose_device
 from taomagic.engine.ssd.evaluate import check_against_spec
 from taomagic.engine.ssd.postprocess import Detections
-from taomagic.engine.ssd.predictor import load_predictor
+from taomagic.engine.ssd.predictor import Predictor, load_predictor
 from taomagic.engine.status import StatusLog
 from taomagic.errors import DataProblem, UsageProblem
 from taomagic.project.paths import PathMap
+from taomagic.spec.settings import AugmentationSettings
 from taomagic.spec.ssd import read_experiment
 
 logger = logging.getLogger(__name__)
 
 Image = npt.NDArray[np.uint8]
+T = TypeVar("T")
+R = TypeVar("R")
 
 EXTENSIONS = {".jpg", ".jpeg", ".png"}
 #: RGB colours of the classes, by id modulo 5: black, red, blue, gold, purple.
@@ -36,6 +43,10 @@ PLATE = (100, 10)
 
 #: Coordinates beyond this many pixels are drawn here: far outside every picture, and near enough for OpenCV.
 _FARTHEST = 30_000
+#: Batches that are decoded while the network looks at another one.
+_AHEAD = 2
+#: So many images are named in the message about those that can't be used; the log names all.
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -47,51 +58,48 @@ class Outputs:
 
 
 def run(args: argparse.Namespace, paths: PathMap) -> None:
-    """Carry out ``ssd inference``."""
-    if not 0.0 < args.threshold < 1.0:
-        raise UsageProblem(f"the threshold is {args.threshold}, allowed is 0 < t < 1", where="-t/--threshold")
+    """Carry out ``ssd inference``; the flags are those of :mod:`taomagic.spec.arguments`, checked there."""
     outputs = _outputs(args, paths)
     status = StatusLog(paths.to_host(args.results_dir) if args.results_dir else None)
     experiment = read_experiment(paths.to_host(args.spec), purpose="inference", shown_as=args.spec)
     assert experiment.evaluation is not None
     assert experiment.nms is not None
     assert experiment.augmentation is not None
-    files = _find_images(paths.to_host(args.image_dir), args.image_dir)
+    files = find_images(paths.to_host(args.image_dir), args.image_dir)
+    if outputs.labels is not None:
+        refuse_shared_labels(files, args.image_dir)
     device = choose_device(args.gpu_index)
     predictor = load_predictor(
         paths.to_host(args.model), args.key, device, experiment.nms, shown_as=args.model
     )
     check_against_spec(predictor, experiment, args.model)
     status.write("STARTED", "Starting SSD inference.")
-    logger.info("Inference of %d images with a %s on %s.", len(files), predictor.kind, device.describe())
+    batch_size = args.batch_size or experiment.evaluation.batch_size
+    logger.info(
+        "Inference of %d images with a %s on %s, batch size %d.",
+        len(files),
+        predictor.kind,
+        device.describe(),
+        batch_size,
+    )
     for folder in (outputs.images, outputs.labels):
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-    _, height, width = predictor.input_shape
-    groups = list(_in_groups(files, args.batch_size or experiment.evaluation.batch_size))
-    found = 0
-    for group in progress(groups, "Running inference", len(groups)):
-        images = [read(path, shown_as=paths.to_container(path)) for path in group]
-        inputs = [
-            preprocess(resize_lanczos(image, width, height), experiment.augmentation) for image in images
-        ]
-        for path, image, detections in zip(
-            group, images, predictor.predict(torch.from_numpy(np.stack(inputs))), strict=True
-        ):
-            scale = np.array([image.shape[1] / width, image.shape[0] / height] * 2, dtype=np.float32)
-            shown = detections.above(args.threshold)
-            shown = Detections(shown.boxes * scale, shown.scores, shown.labels)
-            found += len(shown)
-            if outputs.labels is not None:
-                text = kitti_labels(shown, predictor.classes)
-                _replace(outputs.labels / f"{path.stem}.txt", text.encode())
-            if outputs.images is not None:
-                picture = draw(image, shown, predictor.classes)
-                _replace(outputs.images / path.name, encode(picture, path))
-    say(f"{found} objects in {len(files)} images above a confidence of {args.threshold:g}")
+    annotator = Annotator(predictor, experiment.augmentation, outputs, args.threshold, paths)
+    found, unusable = annotator.annotate(files, batch_size)
+    usable = len(files) - len(unusable)
+    say(f"{found} objects in {usable} images at a confidence of {args.threshold:g} or more")
     for folder in (outputs.images, outputs.labels):
         if folder is not None:
             say(f"Saved: {paths.to_container(folder)}")
+    if unusable:
+        named = ", ".join(paths.to_container(path) for path in unusable[:_NAMED])
+        more = f" and {len(unusable) - _NAMED} more" if len(unusable) > _NAMED else ""
+        raise DataProblem(
+            f"{len(unusable)} of {len(files)} images can't be used: {named}{more}",
+            where=args.image_dir,
+            hint="The others are done. Replace or remove these; the log says what is wrong with each.",
+        )
     status.write("SUCCESS", "Inference finished successfully.")
 
 
@@ -103,12 +111,6 @@ def _outputs(args: argparse.Namespace, paths: PathMap) -> Outputs:
     if results is not None:
         images = images or results / "images_annotated"
         labels = labels or results / "labels"
-    if images is None and labels is None:
-        raise UsageProblem(
-            "there is no place for the results",
-            where="ssd inference",
-            hint="Give -r DIR (images_annotated/ and labels/ in it), or -o DIR for pictures and -l DIR for labels.",
-        )
     source = paths.to_host(args.image_dir)
     folder = source if source.is_dir() else source.parent
     if images is not None and images.resolve() == folder.resolve():
@@ -120,29 +122,181 @@ def _outputs(args: argparse.Namespace, paths: PathMap) -> Outputs:
     return Outputs(images, labels)
 
 
-def _find_images(path: Path, shown_as: str) -> list[Path]:
-    """Return the images of a folder, or the one image, sorted."""
-    if path.is_file() and path.suffix.lower() in EXTENSIONS:
-        return [path]
+def find_images(path: Path, shown_as: str) -> list[Path]:
+    """Return the images of a folder (not of the folders in it), or the one image, sorted.
+
+    Raises
+    ------
+    DataProblem
+        There are none.
+    """
+    if path.is_file():
+        if path.suffix.lower() in EXTENSIONS:
+            return [path]
+        raise DataProblem("this is no .jpg, .jpeg or .png image", where=shown_as, hint="Check -i.")
     if not path.is_dir():
         raise DataProblem("there is no such image or folder", where=shown_as, hint="Check -i.")
-    files = sorted(p for p in path.iterdir() if p.suffix.lower() in EXTENSIONS)
-    if not files:
-        raise DataProblem("this folder has no .jpg, .jpeg or .png image", where=shown_as, hint="Check -i.")
-    return files
+    files = sorted(p for p in path.iterdir() if p.suffix.lower() in EXTENSIONS and p.is_file())
+    if files:
+        return files
+    deeper = next((p for p in sorted(path.glob("*/*")) if p.suffix.lower() in EXTENSIONS), None)
+    if deeper is not None:
+        hint = f"Its folders have images, and aren't searched: give one of them, {deeper.parent.name} for example."
+    else:
+        hint = "Check -i."
+    raise DataProblem("this folder has no .jpg, .jpeg or .png image", where=shown_as, hint=hint)
 
 
-def _in_groups(files: Sequence[Path], size: int) -> Iterator[Sequence[Path]]:
-    for start in range(0, len(files), size):
-        yield files[start : start + size]
+def refuse_shared_labels(files: Sequence[Path], shown_as: str) -> None:
+    """Raise where two images differ in their ending only, so that one's label file would replace the other's.
+
+    Raises
+    ------
+    DataProblem
+        With the names of two.
+    """
+    first: dict[str, Path] = {}
+    for path in files:
+        other = first.setdefault(path.stem, path)
+        if other is not path:
+            raise DataProblem(
+                f"{other.name} and {path.name} would have the same label file, {path.stem}.txt",
+                where=shown_as,
+                hint="Rename one of them, or leave the labels out: -o FOLDER without -l and -r.",
+            )
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """An image ready for the network: as it is [H, W, 3], and as the network sees it [C, h, w] float32."""
+
+    path: Path
+    image: Image
+    seen: npt.NDArray[np.float32]
+
+
+class Annotator:
+    """Finds objects in files, draws and lists them.
+
+    While the network looks at a batch, threads decode the next ones and draw, encode and write the one before: on large
+    images that is most of the work, and OpenCV and Pillow do it without Python's lock.
+
+    Parameters
+    ----------
+    predictor
+        Finds the objects.
+    settings
+        ``augmentation_config``: what the network sees of an image.
+    outputs
+        Folders, which exist.
+    threshold
+        Detections below it are left out.
+    paths
+        For the names in messages.
+    workers
+        Threads for everything but the network; by default the cores that this process may use, up to eight.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        settings: AugmentationSettings,
+        outputs: Outputs,
+        threshold: float,
+        paths: PathMap,
+        *,
+        workers: int | None = None,
+    ) -> None:
+        self._predictor = predictor
+        self._settings = settings
+        self._outputs = outputs
+        self._threshold = threshold
+        self._paths = paths
+        self._workers = workers or min(8, _usable_cores())
+
+    def annotate(self, files: Sequence[Path], batch_size: int) -> tuple[int, list[Path]]:
+        """Go through all files; return the number of objects, and the files that are no usable images."""
+        # The threads below are those that the machine has cores for; OpenCV needs none of its own.
+        cv2.setNumThreads(1)
+        groups = [files[start : start + batch_size] for start in range(0, len(files), batch_size)]
+        unusable: list[Path] = []
+        found = 0
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="taomagic-images")
+        writing: list[Future[int]] = []
+        try:
+            ready = _ahead(pool, self._prepare, groups, _AHEAD)
+            for group, read_group in zip(
+                groups, progress(ready, "Running inference", len(groups)), strict=True
+            ):
+                pictures = [picture for picture in read_group if picture is not None]
+                unusable += [path for path, picture in zip(group, read_group, strict=True) if picture is None]
+                if not pictures:
+                    continue
+                seen = torch.from_numpy(np.stack([picture.seen for picture in pictures]))
+                detections = self._predictor.predict(seen)
+                # Written before the next batch is handed out, so that no more than two wait in memory.
+                found += sum(future.result() for future in writing)
+                writing = [
+                    pool.submit(self._write, picture, each)
+                    for picture, each in zip(pictures, detections, strict=True)
+                ]
+            found += sum(future.result() for future in writing)
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return found, unusable
+
+    def _prepare(self, path: Path) -> _Picture | None:
+        """Read an image; ``None``, and a warning, where that can't be done."""
+        try:
+            image = read(path, shown_as=self._paths.to_container(path))
+        except DataProblem as problem:
+            logger.warning("%s: %s", problem.where, problem.message)
+            return None
+        _, height, width = self._predictor.input_shape
+        return _Picture(path, image, preprocess(resize_lanczos(image, width, height), self._settings))
+
+    def _write(self, picture: _Picture, detections: Detections) -> int:
+        """Write the label file and the annotated image, and return how many objects they have."""
+        _, height, width = self._predictor.input_shape
+        image, path = picture.image, picture.path
+        scale = np.array([image.shape[1] / width, image.shape[0] / height] * 2, dtype=np.float32)
+        shown = detections.at_least(self._threshold)
+        shown = Detections(shown.boxes * scale, shown.scores, shown.labels)
+        if self._outputs.labels is not None:
+            text = kitti_labels(shown, self._predictor.classes)
+            _replace(self._outputs.labels / f"{path.stem}.txt", text.encode())
+        if self._outputs.images is not None:
+            annotated = draw(image, shown, self._predictor.classes)
+            _replace(self._outputs.images / path.name, encode(annotated, path))
+        return len(shown)
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, work: Callable[[T], R], groups: Sequence[Sequence[T]], ahead: int
+) -> Iterator[list[R]]:
+    """Yield the results for each group in order, while the pool works on the next ones."""
+    waiting: deque[list[Future[R]]] = deque()
+    for group in groups:
+        waiting.append([pool.submit(work, item) for item in group])
+        if len(waiting) > ahead:
+            yield [future.result() for future in waiting.popleft()]
+    while waiting:
+        yield [future.result() for future in waiting.popleft()]
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def kitti_labels(detections: Detections, classes: tuple[str, ...]) -> str:
     """Return KITTI label lines with a 16th field, the confidence; boxes in the image's own pixels, unrounded."""
     lines = []
     for box, score, label in zip(detections.boxes, detections.scores, detections.labels, strict=True):
-        corners = " ".join(str(float(v)) for v in box)
-        lines.append(f"{classes[label - 1]} 0 0 0 {corners} 0 0 0 0 0 0 0 {float(score)}\n")
+        # As float32 prints itself: the digits that mean something, no more.
+        corners = " ".join(map(str, box))
+        lines.append(f"{classes[label - 1]} 0 0 0 {corners} 0 0 0 0 0 0 0 {score!s}\n")
     return "".join(lines)
 
 

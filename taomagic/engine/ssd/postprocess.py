@@ -35,9 +35,9 @@ class Detections:
         """Return the number of detections."""
         return len(self.scores)
 
-    def above(self, threshold: float) -> Detections:
-        """Return those with a confidence above ``threshold``."""
-        keep = self.scores > threshold
+    def at_least(self, threshold: float) -> Detections:
+        """Return those with a confidence of ``threshold`` or more."""
+        keep = self.scores >= threshold
         return Detections(self.boxes[keep], self.scores[keep], self.labels[keep])
 
 
