@@ -22,13 +22,15 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from taomagic.engine.quantization import ActivationQuantizer
+
 #: The channels of a tensor as axes side by side; ``None``: not known, or not to be touched.
 Layout = tuple[int, ...] | None
 
 _PASSING_MODULES = (
     nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.GELU, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.Tanh,
     nn.Identity, nn.Dropout, nn.Dropout2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d,
-    nn.Upsample, nn.ZeroPad2d,
+    nn.Upsample, nn.ZeroPad2d, ActivationQuantizer,
 )  # fmt: skip
 _PASSING_CALLS = {
     F.relu, F.relu_, F.relu6, F.leaky_relu, F.elu, F.silu, F.gelu, F.hardswish, F.hardsigmoid, F.sigmoid, F.tanh,
@@ -70,6 +72,16 @@ class Cut:
     layout: tuple[int, ...]
 
 
+class _Tracer(fx.Tracer):
+    """Takes the layers of quantisation-aware networks for single operations, as it takes PyTorch's own."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Return whether not to look inside a module."""
+        if isinstance(m, nn.Conv2d | nn.ConvTranspose2d | ActivationQuantizer):
+            return True
+        return super().is_leaf_module(m, module_qualified_name)
+
+
 class ChannelGraph:
     """The channels of a network, traced.
 
@@ -96,7 +108,7 @@ class ChannelGraph:
         self._frozen: set[int] = set()
         self._modules = dict(model.named_modules())
         self._excluded = excluded
-        graph = fx.Tracer().trace(model)
+        graph = _Tracer().trace(model)
         calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
         self._shared = {path for path, count in calls.items() if count > 1}
         layouts: dict[fx.Node, Layout] = {}
