@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -255,7 +256,8 @@ class _WandB:
                 notes=settings.notes,
                 dir=str(directory),
                 mode=settings.mode,
-                reinit=settings.reinit,
+                # A bool is what the spec has and what this package is giving up.
+                reinit="finish_previous" if settings.reinit else None,
                 config=dict(config),
                 settings=wandb.Settings(**options),
             )
@@ -324,13 +326,16 @@ class _ClearML:
         logger.info("ClearML: task %s", settings.task or run_name)
 
     def step(self, global_step: int, loss: float, lr: float) -> None:
-        self._logger.report_scalar("loss", "loss", value=loss, iteration=global_step)
-        self._logger.report_scalar("lr", "lr", value=lr, iteration=global_step)
+        self._report("loss", "loss", loss, global_step)
+        self._report("lr", "lr", lr, global_step)
 
     def epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():
-            title = "AP" if name.startswith("AP_") else name
-            self._logger.report_scalar(title, name.removeprefix("AP_"), value=value, iteration=epoch)
+            self._report("AP" if name.startswith("AP_") else name, name.removeprefix("AP_"), value, epoch)
+
+    def _report(self, title: str, series: str, value: float, iteration: int) -> None:
+        if math.isfinite(value):  # ClearML would make 0 of it
+            self._logger.report_scalar(title, series, value=value, iteration=iteration)
 
     def close(self, *, failed: bool) -> None:
         def end() -> None:
