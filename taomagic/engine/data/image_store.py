@@ -16,7 +16,12 @@ from taomagic.engine.data.images import Image
 _LARGEST_BUDGET_BYTES = 2 << 30
 _SHARE_OF_MEMORY = 0.25
 #: Room that is left on the disk of the temporary folder.
-_SPARE_DISK_BYTES = 2 << 30
+SPARE_DISK_BYTES = 2 << 30
+
+
+def default_budget_bytes() -> int:
+    """Return how much memory decoded images may take: 2 GiB, or a quarter of what is free if that is less."""
+    return min(_LARGEST_BUDGET_BYTES, int(psutil.virtual_memory().available * _SHARE_OF_MEMORY))
 
 
 class ImageStore:
@@ -27,7 +32,7 @@ class ImageStore:
     decode
         Reads and decodes the image of an index.
     budget_bytes
-        Memory to use; by default 2 GiB, or a quarter of what is free if that is less.
+        Memory to use; by default that of :func:`default_budget_bytes`.
 
     Notes
     -----
@@ -37,9 +42,7 @@ class ImageStore:
 
     def __init__(self, decode: Callable[[int], Image], budget_bytes: int | None = None) -> None:
         if budget_bytes is None:
-            budget_bytes = min(
-                _LARGEST_BUDGET_BYTES, int(psutil.virtual_memory().available * _SHARE_OF_MEMORY)
-            )
+            budget_bytes = default_budget_bytes()
         self._decode = decode
         self._left_bytes = budget_bytes
         self._memory: dict[int, Image] = {}
@@ -69,7 +72,7 @@ class ImageStore:
             self._memory[index] = image
             self._left_bytes -= image.nbytes
             return
-        if shutil.disk_usage(tempfile.gettempdir()).free < image.nbytes + _SPARE_DISK_BYTES:
+        if shutil.disk_usage(tempfile.gettempdir()).free < image.nbytes + SPARE_DISK_BYTES:
             return
         if self._file < 0:
             with tempfile.TemporaryFile(prefix="taomagic-images-") as file:

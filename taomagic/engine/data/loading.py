@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+import os
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import cv2
@@ -16,20 +15,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from taomagic.engine.data.augmentation import Labels, augment_kitti, augment_tfrecord, tidy
+from taomagic.engine.data.augmentation import Labels, tidy
 from taomagic.engine.data.image_store import ImageStore
-from taomagic.engine.data.images import Image, mean_of, preprocess, preprocess_into, resize_bilinear
+from taomagic.engine.data.images import Pixels, mean_of, preprocess, preprocess_into, resize_bilinear
+from taomagic.engine.data.prefetch import in_order, in_thread, one_ahead
 from taomagic.engine.data.records import Collection, collect
+from taomagic.engine.data.samples import BatchPlan, Samples, planned, share_of
+from taomagic.engine.data.worker_pool import WorkerPool
 from taomagic.errors import DataProblem, SpecProblem
 from taomagic.project.paths import PathMap
-from taomagic.spec.settings import AugmentationSettings, DatasetSettings, SSDExperiment
+from taomagic.spec.settings import AugmentationSettings, DatasetSettings, SSDExperiment, TrainingSettings
 
-__all__ = ["Batch", "TrainingData", "ValidationData", "preprocess"]
+__all__ = ["Batch", "TrainingData", "ValidationData", "on_device", "preprocess", "share_of"]
 
 logger = logging.getLogger(__name__)
 
-#: Position, in the key of the random generator, of the order of an epoch; images have the numbers below.
-_ORDER = (1 << 32) - 1
+#: A GPU is fed by this many processes at most; with more, this one, which hands their batches on, is the narrow place.
+_MOST_PROCESSES = 12
+#: Finished batches, in memory that a GPU can read by itself, that wait for it.
+_READY_BATCHES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +69,20 @@ class Batch:
 
 
 def collate(
-    shown: Sequence[tuple[Image, Labels]],
+    shown: Sequence[tuple[Pixels, Labels]],
     names: Sequence[str],
     settings: AugmentationSettings,
     mean: tuple[float, ...],
     global_size: int | None = None,
+    *,
+    pinned: bool = False,
 ) -> Batch:
     """Return images of the output size and their labels as a batch, padded to the most boxes of one image.
 
     Parameters
     ----------
     shown
-        Images ``[output_height, output_width, 3]``, RGB, uint8, with their boxes; may be none at all.
+        Images ``[output_height, output_width, 3]``, RGB, uint8 or float32, with their boxes; may be none at all.
     names
         Their names.
     settings
@@ -85,9 +91,12 @@ def collate(
         What to subtract.
     global_size
         Images of the batch on all processes; by default those given.
+    pinned
+        Put the pixels where a GPU can fetch them while the processor does something else.
     """
     height, width = settings.output_height, settings.output_width
-    pixels = np.empty((len(shown), height, width, settings.output_channel), np.float32)
+    images = torch.empty((len(shown), height, width, settings.output_channel), pin_memory=pinned)
+    pixels = images.numpy()
     most = max([1, *(len(labels.boxes) for _, labels in shown)])
     boxes = np.zeros((len(shown), most, 4), np.float32)
     classes = np.zeros((len(shown), most), np.int64)
@@ -99,9 +108,8 @@ def collate(
         classes[i, :count] = labels.classes
         difficult[i, :count] = labels.difficult
     # The network works in channels-last memory; seen as [N, C, H, W] these pixels lie that way without a copy.
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
     return Batch(
-        images,
+        images.permute(0, 3, 1, 2),
         torch.from_numpy(boxes),
         torch.from_numpy(classes),
         torch.from_numpy(difficult),
@@ -110,28 +118,63 @@ def collate(
     )
 
 
-def share_of(batch: NDArray[np.int64], rank: int, world_size: int) -> NDArray[np.int64]:
-    """Return the part of a batch that one of several processes works on.
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Who prepares batches.
 
-    Consecutive parts, as equal as can be, the first ones longer by one. With fewer images than processes the last
-    processes get none; as every process knows the size of the whole batch, it knows that too: rank ``r`` has images
-    if and only if ``r < len(batch)``.
-
-    Raises
-    ------
-    ValueError
-        ``rank`` isn't in ``0..world_size-1``.
+    Attributes
+    ----------
+    count
+        0 for nobody: each batch is made when it is asked for.
+    processes
+        Whether they are processes, not threads.
     """
-    if not 0 <= rank < world_size:
-        raise ValueError(f"rank {rank} is outside a world of {world_size}")
-    return np.array_split(batch, world_size)[rank]
+
+    count: int
+    processes: bool
+
+
+def choose_workers(
+    settings: TrainingSettings | None,
+    *,
+    workers: int | None = None,
+    use_multiprocessing: bool = False,
+    on_gpu: bool = False,
+) -> Workers:
+    """Decide who prepares batches.
+
+    ``n_workers`` threads, or processes with ``use_multiprocessing``, in the spec or on the command line. Where neither
+    is given: on a CPU nobody, as they would take the cores that the network needs; for a GPU as many processes as the
+    machine has cores to spare, of its share where several GPUs train.
+
+    Parameters
+    ----------
+    settings
+        ``training_config``.
+    workers
+        Number to take in place of ``n_workers``.
+    use_multiprocessing
+        The flag of the command line.
+    on_gpu
+        Whether the network runs on a GPU.
+    """
+    asked = workers if workers is not None else settings.n_workers if settings else None
+    processes = use_multiprocessing or bool(settings and settings.use_multiprocessing)
+    if asked is None and (processes or on_gpu):
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # set by torchrun
+        spare = (
+            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        ) - 1
+        return Workers(max(1, min(_MOST_PROCESSES, spare // max(1, here))), processes=True)
+    count = asked or 0
+    return Workers(max(1, count) if processes else count, processes)
 
 
 class TrainingData:
     """The training images of an experiment, changed at random in every epoch.
 
-    Randomness has no state: the changes of an image are keyed by (seed, epoch, index), the order by (seed, epoch). A
-    resumed training gets the very batches that an uninterrupted one would have got, whatever the number of workers.
+    A resumed training gets the very batches that an uninterrupted one would have got, and every number and kind of
+    workers gives the same ones; see :mod:`taomagic.engine.data.samples`.
 
     Parameters
     ----------
@@ -141,9 +184,9 @@ class TrainingData:
         Translates the paths in it.
     seed
         Seed of order and changes.
-    workers
-        Threads that prepare batches ahead. ``None`` takes ``n_workers`` of the experiment, or 0: on a CPU they
-        would only take the cores that the network needs.
+    workers, use_multiprocessing, on_gpu
+        Who prepares batches; see :func:`choose_workers`. For a GPU, batches are also put into pinned memory, by a
+        thread, while the network works.
     cache_bytes
         Memory for decoded images; by default chosen by :class:`ImageStore`.
 
@@ -160,20 +203,28 @@ class TrainingData:
         seed: int,
         *,
         workers: int | None = None,
+        use_multiprocessing: bool = False,
+        on_gpu: bool = False,
         cache_bytes: int | None = None,
     ) -> None:
         # OpenCV's own threads gain nothing on images this small and fight with the network's.
         cv2.setNumThreads(1)
         self._dataset, self._settings = _blocks(experiment)
-        self._seed = seed
         training = experiment.training
-        self._workers = (training.n_workers if training else None) or 0 if workers is None else workers
+        self.workers = choose_workers(
+            training, workers=workers, use_multiprocessing=use_multiprocessing, on_gpu=on_gpu
+        )
         self._ahead = training.max_queue_size if training else 1
+        self._on_gpu = on_gpu
+        self._cache_bytes = cache_bytes
         self._data = collect(self._dataset.data_sources, self._dataset, paths, purpose="training")
         if not self._dataset.include_difficult:
             self._data.labels = _without_difficult(self._data.labels)
-        self._store = ImageStore(self._data.decode, cache_bytes)
-        self._augment = augment_tfrecord if self._data.from_tfrecords else augment_kitti
+        self._samples = Samples(
+            self._data.encoded, self._data.labels, self._data.from_tfrecords, self._settings, seed
+        )
+        self._store: ImageStore | None = None
+        self._pool: WorkerPool | None = None
         self._mean = mean_of(self._settings, tfrecords=self._data.from_tfrecords)
 
     def __len__(self) -> int:
@@ -198,6 +249,14 @@ class TrainingData:
         """Return a hash of the names, labels and encoded images; it changes with any of them, not with their place."""
         return self._data.fingerprint()
 
+    def close(self) -> None:
+        """Give decoded images back, and end the processes that prepare batches; a further epoch starts them anew."""
+        if self._pool is not None:
+            self._pool.close()
+        if self._store is not None:
+            self._store.close()
+        self._pool = self._store = None
+
     def epoch(
         self, epoch: int, batch_size: int, *, rank: int = 0, world_size: int = 1
     ) -> Generator[Batch, None, None]:
@@ -214,30 +273,47 @@ class TrainingData:
             Images per batch on all processes together.
         rank, world_size
             Which of how many processes this is.
+
+        Raises
+        ------
+        DataProblem
+            An image can't be decoded; says which.
+        EnvironmentProblem
+            A process that prepares batches died.
         """
-        order = self._generator(epoch, _ORDER).permutation(len(self))
-        chosen = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-        tasks = [(share_of(batch, rank, world_size), len(batch)) for batch in chosen]
-        yield from _prepared(
-            [partial(self._batch, epoch, indices, size) for indices, size in tasks],
-            self._workers,
-            self._ahead,
-        )
-
-    def _generator(self, epoch: int, position: int) -> np.random.Generator:
-        """Return the generator of one image in one epoch."""
-        return np.random.Generator(np.random.Philox(key=[self._seed, epoch << 32 | position]))
-
-    def _batch(self, epoch: int, indices: NDArray[np.int64], global_size: int) -> Batch:
-        """Return the changed images of a batch."""
-        shown = [
-            self._augment(
-                self._generator(epoch, int(i)), self._store[int(i)], self._data.labels[i], self._settings
-            )
-            for i in indices
+        share_of(np.empty(0, np.int64), rank, world_size)  # refuses a rank outside the world
+        plans = [
+            BatchPlan(epoch, number, batch_size, rank, world_size) for number in range(self.steps(batch_size))
         ]
-        names = [self._data.encoded[i].name for i in indices]
-        return collate(shown, names, self._settings, self._mean, global_size)
+        batches = self._by_processes(plans) if self.workers.processes else self._by_threads(plans)
+        yield from in_thread(batches, _READY_BATCHES) if self._on_gpu else batches
+
+    def _by_threads(self, plans: Sequence[BatchPlan]) -> Generator[Batch, None, None]:
+        """Yield the batches of an epoch, made in this process."""
+        if self._store is None:
+            self._store = ImageStore(self._samples.decode, self._cache_bytes)
+        store = self._store
+        order = self._samples.order(plans[0].epoch)
+
+        def make(plan: BatchPlan) -> Batch:
+            indices, global_size = planned(order, plan)
+            shown = [self._samples.changed(store, plan.epoch, int(index)) for index in indices]
+            return self._batch(indices, shown, global_size)
+
+        yield from in_order([partial(make, plan) for plan in plans], self.workers.count, self._ahead)
+
+    def _by_processes(self, plans: Sequence[BatchPlan]) -> Generator[Batch, None, None]:
+        """Yield the batches of an epoch, made by other processes."""
+        if self._pool is None:
+            self._pool = WorkerPool(self._samples, self.workers.count, self._cache_bytes)
+        for indices, shown, global_size in self._pool.batches(plans, self._ahead):
+            yield self._batch(indices, shown, global_size)
+
+    def _batch(
+        self, indices: NDArray[np.int64], shown: Sequence[tuple[Pixels, Labels]], global_size: int
+    ) -> Batch:
+        names = [self._data.encoded[index].name for index in indices]
+        return collate(shown, names, self._settings, self._mean, global_size, pinned=self._on_gpu)
 
 
 class ValidationData:
@@ -252,6 +328,8 @@ class ValidationData:
         With ``validation_data_sources``.
     paths
         Translates the paths in it.
+    on_gpu
+        Whether the network runs on a GPU; then threads prepare batches ahead, in pinned memory.
     cache_bytes
         As for :class:`TrainingData`.
 
@@ -263,7 +341,14 @@ class ValidationData:
         Data are missing, damaged or empty.
     """
 
-    def __init__(self, experiment: SSDExperiment, paths: PathMap, *, cache_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        experiment: SSDExperiment,
+        paths: PathMap,
+        *,
+        on_gpu: bool = False,
+        cache_bytes: int | None = None,
+    ) -> None:
         cv2.setNumThreads(1)
         self._dataset, self._settings = _blocks(experiment)
         sources = [
@@ -278,6 +363,7 @@ class ValidationData:
                 hint="add validation_data_sources { image_directory_path: … label_directory_path: … }",
             )
         self._data: Collection = collect(sources, self._dataset, paths, purpose="validation")
+        self._on_gpu = on_gpu
         self._store = ImageStore(self._data.decode, cache_bytes)
 
     def __len__(self) -> int:
@@ -307,14 +393,22 @@ class ValidationData:
 
         Together the ranks get each batch that a single process gets, once; the first ones may get one more.
         """
-        mean = mean_of(self._settings)
-        for start in range(rank * batch_size, len(self), world_size * batch_size):
-            indices = range(start, min(start + batch_size, len(self)))
-            shown = [self._resized(index) for index in indices]
-            names = [self._data.encoded[index].name for index in indices]
-            yield collate(shown, names, self._settings, mean)
+        starts = range(rank * batch_size, len(self), world_size * batch_size)
+        # OpenCV lets other threads run while it decodes and resizes, which is all that happens here.
+        threads = choose_workers(None, on_gpu=True).count if self._on_gpu else 0
+        yield from in_order(
+            [partial(self._batch, range(start, min(start + batch_size, len(self)))) for start in starts],
+            threads,
+            threads + _READY_BATCHES,
+        )
 
-    def _resized(self, index: int) -> tuple[Image, Labels]:
+    def _batch(self, indices: range) -> Batch:
+        """Return the resized images of a batch."""
+        shown = [self._resized(index) for index in indices]
+        names = [self._data.encoded[index].name for index in indices]
+        return collate(shown, names, self._settings, mean_of(self._settings), pinned=self._on_gpu)
+
+    def _resized(self, index: int) -> tuple[Pixels, Labels]:
         """Return image and labels at the network's input size."""
         image, labels = self._store[index], self._data.labels[index]
         width, height = self._settings.output_width, self._settings.output_height
@@ -346,21 +440,31 @@ def _without_difficult(labels: list[Labels]) -> list[Labels]:
     return kept
 
 
-def _prepared(makers: Sequence[Callable[[], Batch]], workers: int, ahead: int) -> Iterator[Batch]:
-    """Yield what the makers make, in order; with workers up to ``ahead`` of them work beforehand."""
-    if workers <= 0:
-        for make in makers:
-            yield make()
+def on_device(batches: Iterable[Batch], device: torch.device) -> Generator[Batch, None, None]:
+    """Yield the batches with their tensors on a device; on a GPU each is copied while the one before it is used.
+
+    The copies run on a stream of their own, so that a step never waits for its batch. On a CPU nothing happens.
+    """
+    if device.type != "cuda":
+        yield from batches
         return
-    with ThreadPoolExecutor(workers, thread_name_prefix="taomagic-batches") as pool:
-        waiting: deque[Future[Batch]] = deque()
-        try:
-            for make in makers:
-                waiting.append(pool.submit(make))
-                if len(waiting) > max(ahead, 1):
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+    stream = torch.cuda.Stream(device)
+
+    def copied() -> Generator[tuple[Batch, torch.cuda.Event], None, None]:
+        for batch in batches:
+            with torch.cuda.stream(stream):
+                moved = replace(
+                    batch,
+                    images=batch.images.to(device, non_blocking=True),
+                    boxes=batch.boxes.to(device, non_blocking=True),
+                    labels=batch.labels.to(device, non_blocking=True),
+                    difficult=batch.difficult.to(device, non_blocking=True),
+                )
+                yield moved, stream.record_event()
+
+    for batch, arrived in one_ahead(copied()):
+        current = torch.cuda.current_stream(device)
+        current.wait_event(arrived)
+        for tensor in (batch.images, batch.boxes, batch.labels, batch.difficult):
+            tensor.record_stream(current)  # so that its memory isn't given away while this stream reads it
+        yield batch

@@ -39,6 +39,10 @@ class Encoded(Protocol):
         """Return the encoded image."""
         ...
 
+    def size(self) -> tuple[int, int] | None:
+        """Return width and height of the image as stored without reading it all, ``None`` where that fails."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
@@ -51,6 +55,10 @@ class ImageFile:
         """Return the encoded image."""
         return images.read_bytes(self.path, self.name)
 
+    def size(self) -> tuple[int, int] | None:
+        """Return width and height from the file's header."""
+        return images.size_in_header(self.path)
+
 
 @dataclass(frozen=True, slots=True)
 class ImageInRecord:
@@ -60,6 +68,8 @@ class ImageInRecord:
     path: Path
     shown_as: str
     offset: int
+    width: int
+    height: int
 
     def read(self) -> bytes:
         """Return the encoded image."""
@@ -68,6 +78,10 @@ class ImageInRecord:
             record = tfrecord.read_record(file, self.shown_as)
         example = tfrecord.parse_example(record or b"", self.shown_as, self.offset)
         return example.features.feature["frame/encoded"].bytes_list.value[0]
+
+    def size(self) -> tuple[int, int] | None:
+        """Return width and height as recorded."""
+        return self.width, self.height
 
 
 @dataclass(slots=True)
@@ -89,7 +103,7 @@ class Collection:
     labels: list[Labels] = field(default_factory=list)
 
     def decode(self, index: int) -> Image:
-        """Return an image, RGB, uint8."""
+        """Return an image as stored, RGB, uint8."""
         item = self.encoded[index]
         return images.decode(item.read(), item.name)
 
@@ -233,8 +247,8 @@ def _add_tfrecords(found: Collection, pattern: str, classes: int, paths: PathMap
         for offset, record in tfrecord.read_records(path, shown_as=shown):
             here.append((offset, tfrecord.FRAME_BYTES + len(record)))
             example = tfrecord.parse_example(record, shown, offset)
-            name, labels = _read_example(example, classes, shown, offset)
-            found.encoded.append(ImageInRecord(name, path, shown, offset))
+            name, size, labels = _read_example(example, classes, shown, offset)
+            found.encoded.append(ImageInRecord(name, path, shown, offset, *size))
             found.labels.append(notes.check(labels))
         if here != index:
             raise DataProblem(
@@ -262,8 +276,10 @@ def _record_files(pattern: str, paths: PathMap) -> list[tuple[Path, str]]:
     return [(path, paths.to_container(path)) for path in matches]
 
 
-def _read_example(example: tfrecord.Example, classes: int, shown: str, offset: int) -> tuple[str, Labels]:
-    """Return name and labels of a record."""
+def _read_example(
+    example: tfrecord.Example, classes: int, shown: str, offset: int
+) -> tuple[str, tuple[int, int], Labels]:
+    """Return name, (width, height) and labels of a record."""
     features = example.features.feature
     where = f"{shown}, byte {offset}"
     try:
@@ -296,4 +312,4 @@ def _read_example(example: tfrecord.Example, classes: int, shown: str, offset: i
     boxes = np.array(corners, np.float32).T.reshape(-1, 4) * np.array(
         [width, height, width, height], np.float32
     )
-    return name, Labels(boxes.astype(np.float32), identities, occluded)
+    return name, (width, height), Labels(boxes.astype(np.float32), identities, occluded)

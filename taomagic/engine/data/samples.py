@@ -1,0 +1,120 @@
+"""What a training image looks like in an epoch: the order, and every random change of it.
+
+Randomness has no state: the changes of an image are keyed by (seed, epoch, index), the order by (seed, epoch). So any
+process can make any batch. The processes that prepare batches import this module; it must not import torch, which
+would cost each of them seconds and hundreds of megabytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from taomagic.engine.data import images
+from taomagic.engine.data.augmentation import Labels, augment_kitti, augment_tfrecord
+from taomagic.engine.data.images import Image, Pixels
+from taomagic.engine.data.records import Encoded
+from taomagic.spec.settings import AugmentationSettings
+
+#: Position, in the key of the random generator, of the order of an epoch; images have the numbers below.
+_ORDER = (1 << 32) - 1
+
+
+class Store(Protocol):
+    """Gives decoded images."""
+
+    def __getitem__(self, index: int) -> Image:
+        """Return an image ``[height, width, 3]``, RGB, uint8; not to be changed in place."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """One process' share of a batch.
+
+    Attributes
+    ----------
+    epoch
+        Number of the epoch, from 1.
+    number
+        Which batch of it, from 0.
+    batch_size
+        Images per batch on all processes together; the last batch of an epoch may have fewer.
+    rank, world_size
+        Which of how many processes this is.
+    """
+
+    epoch: int
+    number: int
+    batch_size: int
+    rank: int
+    world_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """The training images and how they are changed; small, and can be sent to another process.
+
+    Attributes
+    ----------
+    encoded, labels
+        Where each image is, and its boxes in pixels of the image as stored.
+    from_tfrecords
+        Which of the two pipelines changes them.
+    settings
+        Ranges of the changes, and the output size.
+    seed
+        Seed of order and changes.
+    """
+
+    encoded: Sequence[Encoded]
+    labels: Sequence[Labels]
+    from_tfrecords: bool
+    settings: AugmentationSettings
+    seed: int
+
+    def decode(self, index: int) -> Image:
+        """Return an image as stored, RGB, uint8."""
+        item = self.encoded[index]
+        return images.decode(item.read(), item.name)
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """Return the order of all images in an epoch."""
+        return self._generator(epoch, _ORDER).permutation(len(self.encoded))
+
+    def changed(self, store: Store, epoch: int, index: int) -> tuple[Pixels, Labels]:
+        """Return an image as it is in an epoch, RGB, uint8 or float32, at the output size, with its boxes."""
+        augment = augment_tfrecord if self.from_tfrecords else augment_kitti
+        return augment(self._generator(epoch, index), store[index], self.labels[index], self.settings)
+
+    def _generator(self, epoch: int, position: int) -> np.random.Generator:
+        """Return the generator of one image in one epoch."""
+        return np.random.Generator(np.random.Philox(key=[self.seed, epoch << 32 | position]))
+
+
+def share_of(batch: NDArray[np.int64], rank: int, world_size: int) -> NDArray[np.int64]:
+    """Return the part of a batch that one of several processes works on.
+
+    Consecutive parts, as equal as can be, the first ones longer by one. With fewer images than processes the last
+    processes get none; as every process knows the size of the whole batch, it knows that too: rank ``r`` has images
+    if and only if ``r < len(batch)``.
+
+    Raises
+    ------
+    ValueError
+        ``rank`` isn't in ``0..world_size-1``.
+    """
+    if not 0 <= rank < world_size:
+        raise ValueError(f"rank {rank} is outside a world of {world_size}")
+    return np.array_split(batch, world_size)[rank]
+
+
+def planned(order: NDArray[np.int64], plan: BatchPlan) -> tuple[NDArray[np.int64], int]:
+    """Return the images of a plan, given the epoch's order, and how many the batch has on all processes."""
+    start = plan.number * plan.batch_size
+    batch = order[start : start + plan.batch_size]
+    return share_of(batch, plan.rank, plan.world_size), len(batch)
