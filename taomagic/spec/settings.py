@@ -120,6 +120,9 @@ class Secret:
     def __repr__(self) -> str:
         return "Secret('***')"
 
+    def __str__(self) -> str:
+        return "***"
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any, Final
 
 from taomagic.spec.parse import parse_spec
@@ -45,6 +45,7 @@ _OTHER_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "ssd_config.aspect_ratios": ("aspect_ratios_global",),
     "ssd_config.scales": ("min_scale",),
     "nms_config.clustering_iou_threshold": ("cluster_iou_threshold",),
+    "training_config.load_model": ("resume_model_path", "pretrain_model_path", "pruned_model_path"),
 }
 
 
@@ -110,11 +111,18 @@ def _shown(name: str, value: Any) -> Iterator[str]:
         yield ", ".join(next(_shown(name, item)) for item in value) or "none"
     elif name == "optimizer":
         yield f"{value.name} ({_parameters(value.parameters)})"
-    elif name in ("early_stopping", "visualizer"):
+    elif is_dataclass(value):
         yield _parameters({field.name: getattr(value, field.name) for field in fields(value)})
     else:
         yield str(value)
 
 
 def _parameters(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {next(_shown(name, value))}" for name, value in values.items())
+    """Return the names and values that are set, on one line; blocks in it stand in parentheses."""
+    shown = []
+    for name, value in values.items():
+        if value is None or value == ():
+            continue
+        text = next(_shown(name, value))
+        shown.append(f"{name} ({text})" if is_dataclass(value) else f"{name} {text}")
+    return ", ".join(shown)

@@ -697,10 +697,16 @@ def test_the_summary_of_a_part_shows_that_part(documented: str, read: Read) -> N
 
 def test_the_summary_shows_other_kinds_of_settings(documented: str, read: Read) -> None:
     text = add(
-        documented, "early_stopping { patience: 2 }\nvisualizer { enabled: true }", block="training_config"
+        documented,
+        "early_stopping { patience: 2 }\n"
+        'visualizer { enabled: true wandb_config { enabled: true key: "k" project: "birds" tags: ["a", "b"] } }\n'
+        'pruned_model_path: "/models/small.tlt"\ncost_scaling { enabled: true initial_exponent: 15 }',
+        block="training_config",
     )
     text = put(text, "steps", '"[8, 16, 32, 64, (100, 90), 300]"', block="ssd_config")
     summary = read(text).summary()
     assert "monitor loss, min_delta 0, patience 2" in summary
-    assert "enabled true, num_images 3, weight_histograms false" in summary
+    assert "enabled true, num_images 3, weight_histograms false, wandb (key ***, project birds, " in summary
+    assert "kind pruned, path /models/small.tlt\n" in summary
+    assert "initial_exponent 15, increment 0.005, decrement 1\n" in summary
     assert "100, 90" in summary
