@@ -23,6 +23,7 @@ def resolve_dataset(spec: _Spec, purpose: Purpose, notes: list[str]) -> DatasetS
     sources = tuple(map(_source, config.data_sources))
     if purpose == "train":
         _check_training_sources(spec, sources)
+        _note_unread_folders(sources, notes)
     return DatasetSettings(
         data_sources=sources,
         validation_data_sources=_validation_sources(spec, purpose, notes),
@@ -88,6 +89,18 @@ def _check_training_sources(spec: _Spec, sources: tuple[DataSource, ...]) -> Non
                 raise missing(spec, f"{place}.{name}", hint=hint)
 
 
+def _note_unread_folders(sources: tuple[DataSource, ...], notes: list[str]) -> None:
+    """Say that folders beside TFRecords are not read: the records hold the images."""
+    for index, source in enumerate(sources):
+        unread = [
+            n for n in ("label_directory_path", "image_directory_path") if getattr(source, n) is not None
+        ]
+        if source.tfrecords_path is not None and unread:
+            where = f"dataset_config.data_sources[{index}]"
+            verb = "has" if len(unread) == 1 else "have"
+            notes.append(f"{where}: {' and '.join(unread)} {verb} no effect beside tfrecords_path")
+
+
 def _validation_sources(spec: _Spec, purpose: Purpose, notes: list[str]) -> tuple[DataSource, ...]:
     """Return the validation sources with both folders. Training goes on without the others, evaluation can't."""
     field = "dataset_config.validation_data_sources"
@@ -97,6 +110,8 @@ def _validation_sources(spec: _Spec, purpose: Purpose, notes: list[str]) -> tupl
         absent = [n for n in ("label_directory_path", "image_directory_path") if getattr(source, n) is None]
         if not absent:
             complete.append(source)
+            if source.tfrecords_path is not None:
+                notes.append(f"{field}[{index}]: tfrecords_path has no effect, validation reads the folders")
         elif purpose == "evaluate":
             hint = "Validation reads folders of images and KITTI labels, not TFRecords."
             raise missing(spec, f"{field}[{index}].{absent[0]}", hint=hint)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final, Literal, cast
 
@@ -55,6 +55,9 @@ _WITHOUT_EFFECT: Final[Mapping[str, str]] = {
 
 #: Augmentation that has a documented default, and is off in NVIDIA's 5.x containers if nothing is written.
 _OFF_IN_CONTAINERS: Final = ("brightness", "contrast", "saturation", "hue", "random_flip")
+
+#: What TensorRT's plugin can sort by.
+_MOST_SCORE_BITS: Final = 10
 
 #: Keras' values, which NVIDIA's optimizers start from.
 _OPTIMIZER_DEFAULTS: Final[Mapping[str, Mapping[str, float | bool]]] = {
@@ -145,13 +148,16 @@ def _training(spec: _Spec, notes: list[str]) -> TrainingSettings:
         n_workers=config.n_workers or None,
         use_multiprocessing=config.use_multiprocessing,
         enable_qat=config.enable_qat,
-        cost_scaling=_cost_scaling(config.cost_scaling, notes) if config.cost_scaling.enabled else None,
+        cost_scaling=_cost_scaling(config.cost_scaling, notes),
         model_ema=config.model_ema,
         load_model=_load_model(config, notes),
     )
 
 
-def _cost_scaling(config: ssd_pb2.CostScalingConfig, notes: list[str]) -> CostScalingSettings:
+def _cost_scaling(config: ssd_pb2.CostScalingConfig, notes: list[str]) -> CostScalingSettings | None:
+    if not config.enabled:
+        _note_not_enabled(config, "training_config.cost_scaling", notes)
+        return None
     notes.append(
         "training_config.cost_scaling scales the loss of mixed precision; without --use_amp it has nothing to do"
     )
@@ -161,6 +167,15 @@ def _cost_scaling(config: ssd_pb2.CostScalingConfig, notes: list[str]) -> CostSc
         increment=config.increment if config.HasField("increment") else 0.005,
         decrement=config.decrement if config.HasField("decrement") else 1.0,
     )
+
+
+def _note_not_enabled(
+    config: Message, field: str, notes: list[str], *, apart_from: Collection[str] = ()
+) -> None:
+    """Say that a block is off because it doesn't say that it is on; one that says false is meant to be off."""
+    written = {descriptor.name for descriptor, _ in config.ListFields()} - set(apart_from)
+    if written and "enabled" not in written:
+        notes.append(f"{field} has no effect: it doesn't say enabled: true")
 
 
 def _load_model(config: ssd_pb2.TrainingConfig, notes: list[str]) -> LoadModelSettings | None:
@@ -233,6 +248,9 @@ def _check_early_stopping(
 
 def _visualizer(spec: _Spec, notes: list[str]) -> VisualizerSettings:
     config = spec.message.training_config.visualizer
+    field = "training_config.visualizer"
+    _note_not_enabled(config, field, notes, apart_from=("wandb_config", "clearml_config"))
+    _note_not_enabled(config.wandb_config, f"{field}.wandb_config", notes)
     return VisualizerSettings(
         enabled=config.enabled,
         num_images=config.num_images if config.HasField("num_images") else 3,
@@ -269,8 +287,18 @@ def _nms(spec: _Spec, notes: list[str]) -> NMSSettings:
         confidence_threshold=as_written(config.confidence_threshold),
         clustering_iou_threshold=as_written(threshold),
         top_k=config.top_k,
-        infer_nms_score_bits=config.infer_nms_score_bits,
+        infer_nms_score_bits=_score_bits(config.infer_nms_score_bits, notes),
     )
+
+
+def _score_bits(bits: int, notes: list[str]) -> int:
+    if bits > _MOST_SCORE_BITS:
+        notes.append(
+            f"nms_config.infer_nms_score_bits: {bits} is not in 1 to {_MOST_SCORE_BITS}, so NMS compares full scores, "
+            "as in NVIDIA's containers"
+        )
+        return 0
+    return bits
 
 
 def _augmentation(spec: _Spec) -> AugmentationSettings:

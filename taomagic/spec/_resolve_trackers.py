@@ -23,8 +23,6 @@ _SPELLINGS: Final = {"": False, "0": False, "false": False, "1": True, "true": T
 def resolve_wandb(config: ssd_pb2.WandBConfig, notes: list[str]) -> WandBSettings | None:
     """Return the settings of Weights & Biases, ``None`` where nothing is to be reported; notes are appended."""
     if not config.enabled:
-        if config.ListFields() and not config.HasField("enabled"):
-            notes.append(f"{_WANDB} has no effect: it doesn't say enabled: true")
         return None
     mode = ssd_pb2.WandBConfig.Mode.Name(config.mode).lower() if config.HasField("mode") else None
     if mode == "disabled":
