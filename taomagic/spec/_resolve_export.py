@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from pathlib import Path
 from typing import Final, Literal, cast
 
@@ -38,7 +39,26 @@ def resolve_export(path: Path, *, shown_as: str | None = None) -> DatasetExport:
         image_directory_path=message.image_directory_path or None,
         class_mapping=mapping,
         classes=tuple(sorted(set(mapping.values()))),
+        notes=_notes(message, getattr(message, kind).root_directory_path),
     )
+
+
+def _notes(message: ssd_pb2.DatasetExportConfig, root: str) -> tuple[str, ...]:
+    """Return what the file says without effect."""
+    notes = []
+    config, in_order = message.kitti_config, message.kitti_config.partition_mode == "sequence"
+    for name in ("val_split",) if in_order else ("kitti_sequence_to_frames_file",):
+        if config.HasField(name):
+            mode = "sequence" if in_order else "random"
+            notes.append(f"kitti_config.{name} has no effect with partition_mode: {mode}")
+    # NVIDIA's own examples repeat the root here, so that is not worth a word.
+    if message.image_directory_path and posixpath.normpath(
+        message.image_directory_path
+    ) != posixpath.normpath(root):
+        notes.append(
+            f"image_directory_path has no effect; images are read from the root_directory_path {root}"
+        )
+    return tuple(notes)
 
 
 def _refuse_unsupported(spec: _Spec) -> None:

@@ -48,12 +48,15 @@ class DatasetExport:
     path, text
         The file as the person named it, and what it says.
     image_directory_path
-        As written; ``None`` if the file has none.
+        As written; ``None`` if the file has none. Images are read from the root directory of the labels, as NVIDIA's
+        converter reads them.
     class_mapping
         Lower-cased class in the labels -> lower-cased class of the records. Empty if the file has none, in
         which case ``dataset_convert -c`` must name the classes.
     classes
         The sorted targets; the id in the records is the index plus 1.
+    notes
+        What a reader of the file should know: fields without effect.
     """
 
     path: str
@@ -63,6 +66,7 @@ class DatasetExport:
     image_directory_path: str | None
     class_mapping: Mapping[str, str]
     classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def read_dataset_export(path: Path, *, shown_as: str | None = None) -> DatasetExport:
