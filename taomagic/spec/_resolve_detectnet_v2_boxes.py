@@ -46,9 +46,13 @@ def clustering(config: detectnet_v2_pb2.ClusteringConfig) -> ClusteringSettings:
         dbscan_eps=number(config, "dbscan_eps"),
         dbscan_min_samples=number(config, "dbscan_min_samples"),
         dbscan_confidence_threshold=number(config, "dbscan_confidence_threshold"),
-        nms_iou_threshold=number(config, "nms_iou_threshold", 0.3),
-        nms_confidence_threshold=number(config, "nms_confidence_threshold", 0.1),
+        nms_iou_threshold=_written(config, "nms_iou_threshold"),
+        nms_confidence_threshold=_written(config, "nms_confidence_threshold"),
     )
+
+
+def _written(config: detectnet_v2_pb2.ClusteringConfig, name: str) -> float | None:
+    return number(config, name) if config.HasField(name) else None  # type: ignore[arg-type]  # the stub wants a literal
 
 
 def resolve_rasterizer(spec: _Spec, classes: tuple[str, ...]) -> RasterizerSettings:

@@ -121,8 +121,8 @@ class ClusteringSettings:
     dbscan_eps: float  #: largest 1 - IoU of neighbours
     dbscan_min_samples: float  #: as written; the algorithm uses at least 1
     dbscan_confidence_threshold: float
-    nms_iou_threshold: float
-    nms_confidence_threshold: float
+    nms_iou_threshold: float | None  #: None = not written
+    nms_confidence_threshold: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,124 @@
+"""Average precision as DetectNet_v2 computes it, with an overlap threshold and size limits for each class.
+
+Source: section 5.7 of the reference. It differs from SSD's: coordinates are whole pixels and areas count their ends, a
+detection is compared with the *one* object that it overlaps most, taken or not, and objects outside the size limits
+don't exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from taomagic.engine.detectnet_v2.clustering import Detections
+from taomagic.spec.settings_detectnet_v2 import BoxFilterSettings, DetectNetEvaluationSettings
+
+Array = npt.NDArray[np.float64]
+Mode = Literal["SAMPLE", "INTEGRATE"]
+
+
+def average_precision(precision: Array, recall: Array, mode: Mode) -> float:
+    """Return the measure of a curve in descending confidence; 0 for an empty one.
+
+    ``SAMPLE`` is the mean, over the recalls 0, 0.1, … 1, of the best precision at that recall or more. ``INTEGRATE`` is
+    the area under the best precisions between the first recall and the last; what lies before the first doesn't count.
+    """
+    if len(precision) == 0:
+        return 0.0
+    if mode == "SAMPLE":
+        return float(np.mean([precision[recall >= t].max(initial=0.0) for t in np.linspace(0.0, 1.0, 11)]))
+    levels, first = np.unique(recall, return_index=True)
+    area = 0.0
+    for i in range(len(levels) - 1):
+        area += (levels[i + 1] - levels[i]) * float(precision[first[i] : -1].max(initial=0.0))
+    return area
+
+
+def class_average_precision(
+    truths: Sequence[npt.NDArray[np.floating]],
+    detections: Sequence[Detections],
+    limits: BoxFilterSettings,
+    *,
+    overlap: float,
+    mode: Mode,
+) -> float:
+    """Return the average precision of one class.
+
+    Parameters
+    ----------
+    truths
+        For each image, [M, 4] boxes of the objects of the class, in pixels of the network's input.
+    detections
+        For each image, what was found of the class.
+    limits
+        ``evaluation_box_config``: boxes of other sizes are left out, on both sides.
+    overlap
+        ``minimum_detection_ground_truth_overlap``: least IoU of a hit.
+    mode
+        ``average_precision_mode``.
+    """
+    confidences: list[npt.NDArray[np.floating]] = []
+    hits: list[npt.NDArray[np.bool_]] = []
+    objects = 0
+    for truth, found in zip(truths, detections, strict=True):
+        wanted = np.rint(truth[_fits(truth, limits)])
+        fits = _fits(found.boxes, limits)
+        order = np.argsort(-found.confidence[fits], kind="stable")
+        boxes = np.rint(found.boxes[fits][order])
+        objects += len(wanted)
+        confidences.append(found.confidence[fits][order])
+        hits.append(_hits(boxes, wanted, overlap))
+    if objects == 0 or not confidences:
+        return 0.0
+    scores = np.concatenate(confidences)
+    hit = np.concatenate(hits)[np.argsort(-scores, kind="stable")]
+    true_positives = np.cumsum(hit)
+    return average_precision(true_positives / np.arange(1, len(hit) + 1), true_positives / objects, mode)
+
+
+def evaluate(
+    truths: Mapping[str, Sequence[npt.NDArray[np.floating]]],
+    detections: Mapping[str, Sequence[Detections]],
+    settings: DetectNetEvaluationSettings,
+) -> dict[str, float]:
+    """Return the average precision of every class, 0..1, by name; images in the same order on both sides."""
+    return {
+        name: class_average_precision(
+            truths[name],
+            detections[name],
+            settings.boxes[name],
+            overlap=settings.overlaps[name],
+            mode=settings.average_precision_mode,
+        )
+        for name in detections
+    }
+
+
+def _fits(boxes: npt.NDArray[np.floating], limits: BoxFilterSettings) -> npt.NDArray[np.bool_]:
+    width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    fits = (width >= limits.minimum_width) & (width <= limits.maximum_width)
+    fits &= (height >= limits.minimum_height) & (height <= limits.maximum_height)
+    return np.asarray(fits, np.bool_)
+
+
+def _hits(
+    boxes: npt.NDArray[np.floating], truth: npt.NDArray[np.floating], overlap: float
+) -> npt.NDArray[np.bool_]:
+    """Return which detections of one image, best first, are the first to hit the object that they overlap most."""
+    hit = np.zeros(len(boxes), np.bool_)
+    if len(boxes) == 0 or len(truth) == 0:
+        return hit
+    low = np.maximum(boxes[:, None, :2], truth[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], truth[None, :, 2:])
+    shared = np.maximum(high - low + 1, 0).prod(axis=2)
+    area, area_truth = ((b[:, 2:] - b[:, :2] + 1).prod(axis=1) for b in (boxes, truth))
+    iou = shared / (area[:, None] + area_truth - shared)
+    best = iou.argmax(axis=1)
+    good = np.flatnonzero(iou[np.arange(len(boxes)), best] >= overlap)
+    # The first of those that chose the same object has it.
+    _, first = np.unique(best[good], return_index=True)
+    hit[good[first]] = True
+    return hit
