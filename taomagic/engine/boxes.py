@@ -119,11 +119,11 @@ def nms(boxes: FloatArray, scores: FloatArray, iou_threshold: float, limit: int)
         block = order[start : start + _NMS_BLOCK]
         if len(kept):
             block = block[~(iou_matrix(boxes[block], boxes[kept]) > iou_threshold).any(axis=1)]
-        suppresses = iou_matrix(boxes[block], boxes[block]) > iou_threshold
+        suppresses = np.triu(iou_matrix(boxes[block], boxes[block]) > iou_threshold, 1)
         alive = np.ones(len(block), dtype=bool)
-        for i in range(len(block)):
+        for i in np.flatnonzero(suppresses.any(axis=1)):
             if alive[i]:
-                alive[i + 1 :] &= ~suppresses[i, i + 1 :]
+                alive &= ~suppresses[i]
         kept = np.concatenate([kept, block[alive]])
         if len(kept) >= limit:
             return kept[:limit]
