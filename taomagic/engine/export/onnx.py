@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import warnings
+from typing import NamedTuple
 
 import onnx
 import torch
@@ -17,6 +18,7 @@ from taomagic import __version__
 from taomagic.engine.boxes import decode
 from taomagic.engine.data.images import CAFFE_MEAN, GREY_MEAN, mean_of
 from taomagic.engine.export.nms import append_nms
+from taomagic.engine.export.tensor_scales import mark_quantizers, take_scales
 from taomagic.engine.ssd.model import SSD, Architecture, parameter_count
 from taomagic.errors import UsageProblem
 from taomagic.spec.settings import SSDExperiment
@@ -27,15 +29,31 @@ OPSETS = range(12, 21)
 _SCORES, _BOXES = "scores", "boxes"
 
 
+class Exported(NamedTuple):
+    """A serialised ONNX model, and the scales of its tensors by name if the network is quantisation-aware."""
+
+    model: bytes
+    tensor_scales: dict[str, float]
+
+
 def export_onnx(
     model: SSD, experiment: SSDExperiment, *, opset: int = 17, batch_size: int | None = None
 ) -> bytes:
-    """Return a network with its post-processing as a serialised ONNX model.
+    """Return a network with its post-processing as a serialised ONNX model; see :func:`export_with_scales`."""
+    return export_with_scales(model, experiment, opset=opset, batch_size=batch_size).model
+
+
+def export_with_scales(
+    model: SSD, experiment: SSDExperiment, *, opset: int = 17, batch_size: int | None = None
+) -> Exported:
+    """Return a network with its post-processing as a serialised ONNX model, and the scales of its tensors.
 
     The input ``Input`` is [N, C, H, W] float32: blue, green, red minus the mean (or grey minus the mean), in grey
     levels. The outputs are ``NMS`` [N, 1, top_k, 7] float32, rows of image, class (from 1), confidence, x1, y1, x2,
     y2 in shares of the image, best first, zero where there is nothing; and ``NMS_1`` [N, 1, 1, 1] int32, the number
     of detections. The model's metadata name classes, mean, colour order and thresholds.
+
+    A quantisation-aware network is exported in float32: kernels as they were trained, and no quantisers.
 
     Parameters
     ----------
@@ -59,8 +77,11 @@ def export_onnx(
             hint="Leave it out, or use 17, which every current runtime has.",
         )
     assert experiment.nms is not None  # validation demands it for an export
-    network = _Decoded(copy.deepcopy(model).cpu()).eval()
-    exported = _trace(network, model.architecture.input_shape, opset, batch_size)
+    twin = copy.deepcopy(model).cpu()
+    if model.architecture.quantized:
+        mark_quantizers(twin)
+    exported = _trace(_Decoded(twin).eval(), model.architecture.input_shape, opset, batch_size)
+    scales = take_scales(exported)
     append_nms(
         exported,
         scores=_SCORES,
@@ -73,7 +94,7 @@ def export_onnx(
     exported.producer_version = __version__
     onnx.helper.set_model_props(exported, _metadata(model, experiment))
     onnx.checker.check_model(exported, full_check=True)
-    return bytes(exported.SerializeToString())
+    return Exported(bytes(exported.SerializeToString()), scales)
 
 
 class _Decoded(nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from taomagic.engine.backbones.torchvision_names import recognise
 from taomagic.engine.backbones.torchvision_weights import norms_behind, take
+from taomagic.engine.quantization.placement import QUANTIZERS
 from taomagic.engine.ssd.model import SSD, Architecture, keras_name
 from taomagic.errors import ModelFileProblem
 
@@ -282,13 +283,14 @@ def take_from_torchvision(
     _require_numbers(fitting, where)
     model.load_state_dict(fitting, strict=False)
     own = portable_state(model)
-    of = sum(name.startswith(BACKBONE) for name in own)
     logger.info(
-        "Took %d of %d tensors of the backbone from %s (%s in torchvision's layout).",
-        taken.copied,
-        of,
+        "Took %d of %d tensors from %s (%s in torchvision's layout); with them, %d of the backbone's %d have values.",
+        taken.used,
+        sum(not name.endswith("num_batches_tracked") for name in state),
         where,
         network.title,
+        len(fitting),
+        sum(name.startswith(BACKBONE) for name in own),
     )
     if taken.passing:
         logger.info(
@@ -301,7 +303,8 @@ def take_from_torchvision(
 
 def report_random(own: Iterable[str], fitting: Mapping[str, Tensor]) -> None:
     """Say which layers begin with random values. Only in the backbone that may be a mistake."""
-    missing = [name for name in own if name not in fitting]
+    # Scales of activations aren't random: the first batch decides them.
+    missing = [name for name in own if name not in fitting and not name.startswith(f"{QUANTIZERS}.")]
     backbone = _layers(name for name in missing if name.startswith(BACKBONE))
     behind = _layers(name for name in missing if not name.startswith(BACKBONE))
     if backbone:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from taomagic.engine.data.images import mean_of
+from taomagic.engine.quantization import restart
+from taomagic.engine.quantization.placement import SUFFIX
 from taomagic.engine.ssd.model import SSD, Architecture
 from taomagic.engine.ssd.takeover import (
     adapt_first_convolution,
@@ -181,6 +183,7 @@ def starting_model(
     stored = _architecture_of(file.architecture, shown_as)
     if stored.arch != architecture.arch:
         raise other_architecture(stored.arch, architecture, shown_as)
+    require_same_quantization(architecture, stored.quantized, bool(stored.channels), shown_as)
     if stored.channels or stored.width_multiplier != architecture.width_multiplier:
         architecture = _with_channels_of(architecture, stored, shown_as)
     model = SSD(architecture)
@@ -195,7 +198,42 @@ def starting_model(
             ".tlt or .hdf5 that prune wrote, which says how it is built.",
         )
     take_by_name(model, offered, shown_as)
+    restart(model)
     return model
+
+
+def require_same_quantization(wanted: Architecture, quantized: bool, pruned: bool, shown_as: str) -> None:
+    """Refuse a model that was trained with ``enable_qat`` where the spec has none, and the other way round.
+
+    TAO's document says it of pruned models, and its code refuses all but a pretrained backbone.
+
+    Parameters
+    ----------
+    wanted
+        What the spec describes.
+    quantized, pruned
+        What the file holds.
+    shown_as
+        The file as the person wrote it.
+
+    Raises
+    ------
+    ModelFileProblem
+        They differ.
+    """
+    if wanted.quantized == quantized:
+        return
+    kind = "pruned model" if pruned else "model"
+    if quantized:
+        message = f"this {kind} was trained with enable_qat, and the spec doesn't enable it"
+        hint = "Set enable_qat: true in the spec's training_config, or start from a model that was trained without it."
+    else:
+        message = f"the spec has enable_qat, and this {kind} was trained without it"
+        hint = (
+            "Leave enable_qat out of the spec's training_config, or start from a model that was trained with it, "
+            "or from weights for the backbone alone."
+        )
+    raise ModelFileProblem(message, where=shown_as, hint=hint)
 
 
 def _from_keras_file(architecture: Architecture, weights: Mapping[str, Tensor], shown_as: str) -> SSD:
@@ -203,7 +241,11 @@ def _from_keras_file(architecture: Architecture, weights: Mapping[str, Tensor], 
     refuse_other_architecture(weights, architecture, shown_as)
     model = SSD(architecture)
     offered = adapt_first_convolution(by_module_names(weights, model), model, shown_as)
-    if backbone_misfits(offered, model):
+    pruned = bool(backbone_misfits(offered, model))
+    quantized = any(name.rpartition(".")[0].endswith(SUFFIX) for name in weights)
+    if pruned or quantized or "ssd_conf_0.weight" in weights:
+        require_same_quantization(architecture, quantized, pruned, shown_as)
+    if pruned:
         channels = pruned_like(weights, model, shown_as)
         model = SSD(replace(architecture, channels=channels))
         offered = adapt_first_convolution(by_module_names(weights, model), model, shown_as)
