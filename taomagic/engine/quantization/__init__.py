@@ -9,7 +9,13 @@ from taomagic.engine.quantization.layers import (
     QuantizedConv2d,
     QuantizedConvTranspose2d,
 )
-from taomagic.engine.quantization.placement import quantize, quantizers, restart, without_quantization
+from taomagic.engine.quantization.placement import (
+    quantize,
+    quantizers,
+    restart,
+    share_scales,
+    without_quantization,
+)
 
 __all__ = [
     "ActivationQuantizer",
@@ -18,5 +24,6 @@ __all__ = [
     "quantize",
     "quantizers",
     "restart",
+    "share_scales",
     "without_quantization",
 ]

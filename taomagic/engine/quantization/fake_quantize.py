@@ -19,7 +19,9 @@ SMALLEST_SCALE = 1e-12
 
 
 def largest_magnitude(x: Tensor) -> Tensor:
-    """Return the largest absolute value of a tensor as a scalar tensor, without a copy of the tensor."""
+    """Return the largest absolute value of a tensor as a scalar tensor, zero for an empty one; makes no copy."""
+    if x.numel() == 0:
+        return x.new_zeros(())
     if x.is_cuda:
         low, high = torch.aminmax(x)  # one pass
     else:

@@ -23,10 +23,9 @@ FIRST_SCALE = 6.0
 class ActivationQuantizer(nn.Module):
     """Rounds a tensor to 8 bits, on a grid that follows the magnitudes it has seen in training.
 
-    The scale is a moving average of each batch's largest magnitude, over all processes that train together. As in
-    TensorFlow, whose ``assign_moving_average`` TAO uses, the average is corrected for its start: after the first batch
-    it is that batch's magnitude. (Images reach ±150. An average that crept up from 6 would cut them off for a
-    thousand steps.)
+    The scale is a moving average of each batch's largest magnitude. As in TensorFlow, whose ``assign_moving_average`` TAO
+    uses, the average is corrected for its start: after the first batch it is that batch's magnitude. (Images reach
+    ±150. An average that crept up from 6 would cut them off for a thousand steps.)
 
     Outside training the scale stands still.
 
@@ -36,6 +35,8 @@ class ActivationQuantizer(nn.Module):
         Buffer, scalar float32: the largest magnitude that survives.
     seen
         Buffer, scalar float32: the sum of the weights that batches have in the average, ``1 − 0.999ⁿ`` after ``n``.
+    shared
+        Whether the batch is spread over several processes, which then ask each other.
     """
 
     scale: Tensor
@@ -43,6 +44,7 @@ class ActivationQuantizer(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.shared = False
         self.register_buffer("scale", torch.tensor(FIRST_SCALE))
         self.register_buffer("seen", torch.tensor(0.0))
 
@@ -59,7 +61,9 @@ class ActivationQuantizer(nn.Module):
 
     def _observe(self, x: Tensor) -> None:
         """Take the largest magnitude of a batch into the scale."""
-        magnitude = max_over_ranks(largest_magnitude(x))
+        magnitude = largest_magnitude(x)
+        if self.shared:
+            magnitude = max_over_ranks(magnitude)
         self.seen.mul_(SCALE_MOMENTUM).add_(1 - SCALE_MOMENTUM)
         # With this weight for the newest, b/(1 − 0.999ⁿ) with b ← 0.999 b + 0.001 m takes a single variable.
         self.scale.lerp_(magnitude, (1 - SCALE_MOMENTUM) / self.seen)

@@ -127,6 +127,12 @@ def restart(model: nn.Module) -> None:
         quantizer.restart()
 
 
+def share_scales(model: nn.Module) -> None:
+    """Let all processes of a distributed training find the scales of a network together; each has to call it."""
+    for quantizer in quantizers(model).values():
+        quantizer.shared = True
+
+
 def without_quantization(
     model: nn.Module, instead: Callable[[str, ActivationQuantizer], nn.Module] | None = None
 ) -> None:
