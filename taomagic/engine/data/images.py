@@ -1,4 +1,4 @@
-"""Images: resizing, and the numbers that the network sees; :mod:`.decoding` reads them.
+"""Images: the numbers that the network sees; :mod:`.decoding` reads images, :mod:`.resizing` resizes them.
 
 Decoded images are RGB, uint8, ``[height, width, 3]``.
 """
@@ -19,6 +19,7 @@ from taomagic.engine.data.decoding import (
     size_in_header,
     size_of,
 )
+from taomagic.engine.data.resizing import resize_bilinear, resize_bilinear_pillow, resize_lanczos
 from taomagic.spec.settings import AugmentationSettings
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "read",
     "read_bytes",
     "resize_bilinear",
+    "resize_bilinear_pillow",
     "resize_lanczos",
     "size_in_header",
     "size_of",
@@ -50,22 +52,6 @@ TFRECORD_MEAN = (103.53, 116.28, 123.675)
 _GREY_WEIGHTS = np.array([0.114, 0.587, 0.299], np.float32)
 
 
-def resize_bilinear(image: Image, width: int, height: int) -> Image:
-    """Return the image at another size, as training's validation and ``evaluate`` do it (OpenCV, not antialiased)."""
-    if image.shape[:2] == (height, width):
-        return image
-    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
-
-
-def resize_lanczos(image: Image, width: int, height: int) -> Image:
-    """Return the image at another size, as ``inference`` and INT8 calibration do it (Pillow, antialiased)."""
-    from PIL import Image as Pillow
-
-    if image.shape[:2] == (height, width):
-        return image
-    return np.asarray(Pillow.fromarray(image).resize((width, height), Pillow.Resampling.LANCZOS), np.uint8)
-
-
 def mean_of(settings: AugmentationSettings, *, tfrecords: bool = False) -> tuple[float, ...]:
     """Return what is subtracted: (blue, green, red) or (level,), from the settings or the pipeline's default."""
     if settings.image_mean is not None:
@@ -76,14 +62,14 @@ def mean_of(settings: AugmentationSettings, *, tfrecords: bool = False) -> tuple
 
 
 def preprocess(
-    image: Image, settings: AugmentationSettings, mean: tuple[float, ...] | None = None
+    image: Pixels, settings: AugmentationSettings, mean: tuple[float, ...] | None = None
 ) -> NDArray[np.float32]:
     """Return what the network sees of an image of its input size.
 
     Parameters
     ----------
     image
-        RGB, uint8, ``[output_height, output_width, 3]``.
+        RGB, uint8 or float32, ``[output_height, output_width, 3]``.
     settings
         Says colour or grey.
     mean
@@ -99,7 +85,7 @@ def preprocess(
     return np.ascontiguousarray(out.transpose(2, 0, 1))
 
 
-def preprocess_into(image: Image, mean: tuple[float, ...], out: NDArray[np.float32]) -> None:
+def preprocess_into(image: Pixels, mean: tuple[float, ...], out: NDArray[np.float32]) -> None:
     """Write what the network sees into ``out``, ``[height, width, channels]`` float32."""
     if out.shape[2] == 1:
         grey = image @ _GREY_WEIGHTS[::-1]

@@ -95,11 +95,3 @@ def test_grey_preprocessing_weighs_the_channels() -> None:
 def test_the_tfrecord_pipeline_has_its_own_default_mean() -> None:
     assert images.mean_of(settings(), tfrecords=True) == (103.53, 116.28, 123.675)
     assert images.mean_of(settings(image_mean=(1.0, 2.0, 3.0)), tfrecords=True) == (1.0, 2.0, 3.0)
-
-
-def test_resizing_is_opencv_bilinear_or_pillow_lanczos() -> None:
-    image = np.random.default_rng(0).integers(0, 255, (50, 70, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(images.resize_bilinear(image, 30, 20), cv2.resize(image, (30, 20)))
-    expected = Pillow.fromarray(image).resize((30, 20), Pillow.Resampling.LANCZOS)
-    np.testing.assert_array_equal(images.resize_lanczos(image, 30, 20), np.asarray(expected))
-    assert images.resize_lanczos(image, 70, 50) is image
