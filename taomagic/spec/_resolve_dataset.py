@@ -20,6 +20,12 @@ def resolve_dataset(spec: _Spec, purpose: Purpose, notes: list[str]) -> DatasetS
     if not mapping:
         hint = 'For example target_class_mapping { key: "car" value: "car" }'
         raise missing(spec, "dataset_config.target_class_mapping", hint=hint)
+    for name in ("data_sources", "validation_data_sources"):
+        for index, message in enumerate(getattr(config, name)):
+            if message.root_path:
+                notes.append(
+                    f"dataset_config.{name}[{index}].root_path has no effect; paths are used as written"
+                )
     sources = tuple(map(_source, config.data_sources))
     if purpose == "train":
         _check_training_sources(spec, sources)

@@ -36,7 +36,6 @@ def resolve_export(path: Path, *, shown_as: str | None = None) -> DatasetExport:
         text=spec.text,
         kitti=_kitti(spec) if kind == "kitti_config" else None,
         coco=_coco(spec) if kind == "coco_config" else None,
-        image_directory_path=message.image_directory_path or None,
         class_mapping=mapping,
         classes=tuple(sorted(set(mapping.values()))),
         notes=_notes(message, getattr(message, kind).root_directory_path),

@@ -49,8 +49,6 @@ _REQUIRED: Final[Mapping[Purpose, tuple[str, ...]]] = {
 _WITHOUT_EFFECT: Final[Mapping[str, str]] = {
     "nms_config.force_on_cpu": "",
     "dataset_config.type": "",
-    "dataset_config.data_sources.root_path": "paths are used as written",
-    "dataset_config.validation_data_sources.root_path": "paths are used as written",
 }
 
 #: Augmentation that has a documented default, and is off in NVIDIA's 5.x containers if nothing is written.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["CocoExport", "DatasetExport", "KittiExport", "read_dataset_export"]
+__all__ = ["CocoExport", "DatasetExport", "KittiExport", "SampleModifierSettings", "read_dataset_export"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,21 @@ class CocoExport:
 
 
 @dataclass(frozen=True, slots=True)
+class SampleModifierSettings:
+    """``sample_modifier_config``: which training images are left out, and which are written several times.
+
+    All class names are lower-cased.
+    """
+
+    filter_containing_only: tuple[str, ...]  #: images whose objects are all of one of these classes are left out
+    dominant_classes: tuple[str, ...]  #: classes that are frequent anyway
+    minimum_imbalance: Mapping[str, float]  #: class -> ratio to a dominant class above which an image is repeated
+    num_duplicates: int  #: copies of such an image, beside itself
+    max_training_samples: int  #: of all training folds together; 0 = no limit
+    class_mapping: Mapping[str, str]  #: class in the labels -> class that is counted; empty = those of the records
+
+
+@dataclass(frozen=True, slots=True)
 class DatasetExport:
     """A data set export file; exactly one of ``kitti`` and ``coco`` is set.
 
@@ -47,9 +62,6 @@ class DatasetExport:
     ----------
     path, text
         The file as the person named it, and what it says.
-    image_directory_path
-        As written; ``None`` if the file has none. Images are read from the root directory of the labels, as NVIDIA's
-        converter reads them.
     class_mapping
         Lower-cased class in the labels -> lower-cased class of the records. Empty if the file has none, in
         which case ``dataset_convert -c`` must name the classes.
@@ -63,7 +75,6 @@ class DatasetExport:
     text: str
     kitti: KittiExport | None
     coco: CocoExport | None
-    image_directory_path: str | None
     class_mapping: Mapping[str, str]
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from google.protobuf import text_format
 
 from taomagic.errors import SpecProblem
 from taomagic.spec.dataset_export import CocoExport, DatasetExport, KittiExport, read_dataset_export
+from taomagic.spec.ssd_pb2 import DatasetExportConfig
 
 from .conftest import drop, put
 
@@ -81,7 +83,7 @@ def test_the_documented_kitti_file(read_export: Read) -> None:
         kitti_sequence_to_frames_file=None,
     )
     assert export.coco is None
-    assert export.image_directory_path == "/workspace/tao-experiments/data/"
+    assert export.notes == ()
     assert export.class_mapping == {"car": "car", "van": "car", "pedestrian": "pedestrian"}
     assert export.classes == ("car", "pedestrian")
     assert (export.path, export.text) == ("export.txt", KITTI)
@@ -123,7 +125,6 @@ def test_nvidias_name_of_the_coco_folders(read_export: Read) -> None:
         text=COCO.replace("image_dir_names", "img_dir_names"),
         kitti=None,
         coco=read_export(COCO).coco,
-        image_directory_path="/workspace/tao-experiments/data/coco",
         class_mapping={},
         classes=(),
     )
@@ -231,3 +232,32 @@ def test_the_sample_modifier_is_refused_with_the_reason(refused: Problem) -> Non
 
 def test_an_experiment_is_no_export_file(refused: Problem, documented: str) -> None:
     assert "unknown field 'random_seed'" in refused(documented).message
+
+
+@pytest.mark.parametrize(
+    ("change", "note"),
+    [
+        (
+            'image_directory_path: "/elsewhere"',
+            "image_directory_path has no effect; images are read from the ",
+        ),
+        ('image_directory_path: "/workspace/tao-experiments//data"', ""),
+        (
+            'kitti_config { partition_mode: "sequence" val_split: 0 }',
+            "val_split has no effect with partition_mode: seq",
+        ),
+        (
+            'kitti_config { kitti_sequence_to_frames_file: "f" }',
+            "kitti_sequence_to_frames_file has no effect with ",
+        ),
+    ],
+)
+def test_fields_without_effect_are_noted(read_export: Read, change: str, note: str) -> None:
+    message = DatasetExportConfig()
+    text_format.Merge(KITTI, message)
+    if "sequence" in change:
+        message.kitti_config.kitti_sequence_to_frames_file = "f.json"
+    text_format.Merge(change, message)
+    notes = read_export(text_format.MessageToString(message)).notes
+    assert len(notes) == bool(note)
+    assert all(note in text for text in notes)
