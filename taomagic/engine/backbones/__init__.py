@@ -34,7 +34,14 @@ _BUILDERS: Final[Mapping[tuple[str, int], Callable[[int, Widths], Backbone]]] = 
 }
 
 
-def build_backbone(arch: str, nlayers: int, input_shape: tuple[int, int, int], widths: Widths) -> Backbone:
+def build_backbone(
+    arch: str,
+    nlayers: int,
+    input_shape: tuple[int, int, int],
+    widths: Widths,
+    *,
+    all_projections: bool = True,
+) -> Backbone:
     """Return the feature extractor ``arch`` with ``nlayers`` layers.
 
     Parameters
@@ -45,6 +52,8 @@ def build_backbone(arch: str, nlayers: int, input_shape: tuple[int, int, int], w
         Channels (1 or 3), height and width of the images.
     widths
         Output channels of every convolution, by layer name.
+    all_projections
+        ResNet's; see there.
 
     Raises
     ------
@@ -56,4 +65,6 @@ def build_backbone(arch: str, nlayers: int, input_shape: tuple[int, int, int], w
         return EfficientNetB0(channels, (height, width), widths)
     if (arch, nlayers) not in _BUILDERS:
         raise ValueError(f"no backbone {arch!r} with {nlayers} layers")
+    if arch == "resnet":
+        return ResNet(nlayers, channels, widths, all_projections=all_projections)
     return _BUILDERS[arch, nlayers](channels, widths)

@@ -1,7 +1,8 @@
 """ResNet as TAO builds it for detection (He et al., 2016, with NVIDIA's changes).
 
 No pooling after the stem, strides 2, 2, 2, 1 in the four stages (so the last map has stride 16), the stride on a
-block's first convolution, and a 1×1 projection with batch normalisation on *every* shortcut. Convolutions have no bias.
+block's first convolution, and a 1×1 projection with batch normalisation on *every* shortcut, or, in DetectNet_v2 unless
+``all_projections`` is set, on the first one of each stage. Convolutions have no bias.
 """
 
 from __future__ import annotations
@@ -40,9 +41,20 @@ class BasicBlock(nn.Module):
         Stride of the first convolution and of the projection.
     widths
         Output channels by layer name.
+    projection
+        Whether the shortcut has its convolution; without, the input must have the shape of the output.
     """
 
-    def __init__(self, name: str, in_channels: int, channels: int, stride: int, widths: Widths) -> None:
+    def __init__(
+        self,
+        name: str,
+        in_channels: int,
+        channels: int,
+        stride: int,
+        widths: Widths,
+        *,
+        projection: bool = True,
+    ) -> None:
         super().__init__()
         inner = widths(f"{name}_conv_1", channels)
         outer = widths(f"{name}_conv_2", channels)
@@ -51,8 +63,10 @@ class BasicBlock(nn.Module):
         self.relu_1 = nn.ReLU(inplace=True)
         self.conv_2 = conv(inner, outer, 3)
         self.bn_2 = batch_norm(outer)
-        self.conv_shortcut = conv(in_channels, outer, 1, stride=stride)
-        self.bn_shortcut = batch_norm(outer)
+        self.projects = projection
+        if projection:
+            self.conv_shortcut = conv(in_channels, outer, 1, stride=stride)
+            self.bn_shortcut = batch_norm(outer)
         self.relu = nn.ReLU(inplace=True)
         self.out_channels = outer
 
@@ -60,7 +74,8 @@ class BasicBlock(nn.Module):
         """Map [N, in, H, W] to [N, out, H/stride, W/stride]."""
         y = self.relu_1(self.bn_1(self.conv_1(x)))
         y = self.bn_2(self.conv_2(y))
-        return self.relu(y + self.bn_shortcut(pointwise(self.conv_shortcut, x)))  # type: ignore[no-any-return]
+        shortcut = self.bn_shortcut(pointwise(self.conv_shortcut, x)) if self.projects else x
+        return self.relu(y + shortcut)  # type: ignore[no-any-return]
 
 
 class BottleneckBlock(nn.Module):
@@ -76,9 +91,20 @@ class BottleneckBlock(nn.Module):
         Stride of the first convolution and of the projection.
     widths
         Output channels by layer name.
+    projection
+        Whether the shortcut has its convolution; without, the input must have the shape of the output.
     """
 
-    def __init__(self, name: str, in_channels: int, channels: int, stride: int, widths: Widths) -> None:
+    def __init__(
+        self,
+        name: str,
+        in_channels: int,
+        channels: int,
+        stride: int,
+        widths: Widths,
+        *,
+        projection: bool = True,
+    ) -> None:
         super().__init__()
         first = widths(f"{name}_conv_1", channels)
         second = widths(f"{name}_conv_2", channels)
@@ -91,8 +117,10 @@ class BottleneckBlock(nn.Module):
         self.relu_2 = nn.ReLU(inplace=True)
         self.conv_3 = conv(second, outer, 1)
         self.bn_3 = batch_norm(outer)
-        self.conv_shortcut = conv(in_channels, outer, 1, stride=stride)
-        self.bn_shortcut = batch_norm(outer)
+        self.projects = projection
+        if projection:
+            self.conv_shortcut = conv(in_channels, outer, 1, stride=stride)
+            self.bn_shortcut = batch_norm(outer)
         self.relu = nn.ReLU(inplace=True)
         self.out_channels = outer
 
@@ -101,7 +129,8 @@ class BottleneckBlock(nn.Module):
         y = self.relu_1(self.bn_1(pointwise(self.conv_1, x)))
         y = self.relu_2(self.bn_2(self.conv_2(y)))
         y = self.bn_3(self.conv_3(y))
-        return self.relu(y + self.bn_shortcut(pointwise(self.conv_shortcut, x)))  # type: ignore[no-any-return]
+        shortcut = self.bn_shortcut(pointwise(self.conv_shortcut, x)) if self.projects else x
+        return self.relu(y + shortcut)  # type: ignore[no-any-return]
 
 
 class ResNet(Backbone):
@@ -115,9 +144,13 @@ class ResNet(Backbone):
         1 or 3.
     widths
         Output channels by layer name (``conv1``, ``block_1a_conv_1``, …).
+    all_projections
+        Whether every shortcut has a projection, or the first one of each stage.
     """
 
-    def __init__(self, nlayers: int, in_channels: int, widths: Widths) -> None:
+    def __init__(
+        self, nlayers: int, in_channels: int, widths: Widths, *, all_projections: bool = True
+    ) -> None:
         super().__init__()
         channels = widths("conv1", 64)
         self.conv1 = conv(in_channels, channels, 7, stride=2)
@@ -129,7 +162,8 @@ class ResNet(Backbone):
             names = [f"block_{stage}{chr(ord('a') + i)}" for i in range(count)]
             for i, name in enumerate(names):
                 stride = STAGE_STRIDES[stage - 1] if i == 0 else 1
-                block = kind(name, channels, STAGE_CHANNELS[stage - 1], stride, widths)
+                projection = all_projections or i == 0
+                block = kind(name, channels, STAGE_CHANNELS[stage - 1], stride, widths, projection=projection)
                 self.add_module(name, block)
                 channels = block.out_channels
             self.block_names.append(names)
