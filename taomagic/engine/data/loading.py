@@ -18,6 +18,7 @@ from torch import Tensor
 from taomagic.engine.data.augmentation import Labels, tidy
 from taomagic.engine.data.image_store import ImageStore
 from taomagic.engine.data.images import Pixels, mean_of, preprocess, preprocess_into, resize_bilinear
+from taomagic.engine.data.labels import scaled_to_whole_pixels
 from taomagic.engine.data.prefetch import in_order, in_thread, one_ahead
 from taomagic.engine.data.records import Collection, collect
 from taomagic.engine.data.samples import BatchPlan, Samples, planned, share_of
@@ -412,8 +413,7 @@ class ValidationData:
         """Return image and labels at the network's input size."""
         image, labels = self._store[index], self._data.labels[index]
         width, height = self._settings.output_width, self._settings.output_height
-        scale = np.array([width / image.shape[1], height / image.shape[0]] * 2, np.float32)
-        boxes = np.rint(labels.boxes * scale)
+        boxes = scaled_to_whole_pixels(labels.boxes, width / image.shape[1], height / image.shape[0])
         return resize_bilinear(image, width, height), tidy(labels.moved(boxes), width, height)
 
 
