@@ -76,9 +76,9 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     status.write("STARTED", "Starting SSD inference.")
     batch_size = args.batch_size or experiment.evaluation.batch_size
     logger.info(
-        "Inference of %d images with a %s on %s, batch size %d.",
-        len(files),
+        "Using the %s for inference of %d images on %s, batch size %d.",
         predictor.kind,
+        len(files),
         device.describe(),
         batch_size,
     )
@@ -252,8 +252,9 @@ class Annotator:
         except DataProblem as problem:
             logger.warning("%s: %s", problem.where, problem.message)
             return None
-        _, height, width = self._predictor.input_shape
-        return _Picture(path, image, preprocess(resize_lanczos(image, width, height), self._settings))
+        channels, height, width = self._predictor.input_shape
+        resized = resize_lanczos(image, width, height, grey=channels == 1)
+        return _Picture(path, image, preprocess(resized, self._settings))
 
     def _write(self, picture: _Picture, detections: Detections) -> int:
         """Write the label file and the annotated image, and return how many objects they have."""
