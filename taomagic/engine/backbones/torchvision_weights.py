@@ -48,8 +48,8 @@ class Taken:
     ----------
     tensors
         New values by their name in the backbone's state dict.
-    copied
-        How many of them come from the file.
+    used
+        How many of the file's tensors they come from.
     passing
         Convolutions (module paths) that begin as identities.
     misfits
@@ -57,7 +57,7 @@ class Taken:
     """
 
     tensors: dict[str, Tensor]
-    copied: int
+    used: int
     passing: tuple[str, ...]
     misfits: tuple[tuple[str, tuple[int, ...] | None, tuple[int, ...]], ...]
 
@@ -101,7 +101,7 @@ def take(
     first = network.units[0].ours
     tensors: dict[str, Tensor] = {}
     misfits = []
-    copied = 0
+    used = 0
     for unit in network.units:
         conv = backbone.get_submodule(unit.ours)
         assert isinstance(conv, nn.Conv2d)
@@ -115,7 +115,7 @@ def take(
             shape = None if theirs.weight is None else tuple(theirs.weight.shape)
             misfits.append((unit.ours, shape, tuple(conv.weight.shape)))
             continue
-        copied += theirs.count
+        used += theirs.count
         tensors[f"{unit.ours}.weight"] = weight
         if unit.ours in norms:
             norm = backbone.get_submodule(norms[unit.ours])
@@ -125,7 +125,7 @@ def take(
             tensors[f"{unit.ours}.bias"] = theirs.shift()
     for path in network.passing:
         tensors |= _identity(backbone, path, norms.get(path))
-    return Taken(tensors, copied, network.passing, tuple(misfits))
+    return Taken(tensors, used, network.passing, tuple(misfits))
 
 
 class _Source:
