@@ -6,16 +6,21 @@ import argparse
 import logging
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from taomagic.engine.console import say
+from taomagic.engine.data.images import mean_of
 from taomagic.engine.data.loading import ValidationData
 from taomagic.engine.device import choose_device
 from taomagic.engine.evaluation.average_precision import Evaluation
+from taomagic.engine.evaluation.matching import ImageTruth
 from taomagic.engine.evaluation.pr_curve import curve_points, write_pr_curve
 from taomagic.engine.ssd.evaluation import evaluate_model, metrics_of, print_table
-from taomagic.engine.ssd.predictor import Predictor, load_predictor
+from taomagic.engine.ssd.predictor import Predictor, announcement, load_predictor
 from taomagic.engine.status import StatusLog
 from taomagic.errors import EnvironmentProblem, ModelFileProblem, UsageProblem
 from taomagic.project.paths import PathMap
@@ -28,7 +33,8 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     """Carry out ``ssd evaluate``."""
     model_path = paths.to_host(args.model)
     results_dir = paths.to_host(args.results_dir) if args.results_dir else model_path.parent
-    status = StatusLog(results_dir)
+    # Without -r the folder is the model's, which a misspelt path must not bring into being.
+    status = StatusLog(results_dir if args.results_dir or results_dir.is_dir() else None)
     experiment = read_experiment(paths.to_host(args.spec), purpose="evaluate", shown_as=args.spec)
     experiment = with_overrides(experiment, args)
     assert experiment.evaluation is not None
@@ -37,15 +43,11 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     predictor = load_predictor(model_path, args.key, device, experiment.nms, shown_as=args.model)
     check_against_spec(predictor, experiment, args.model)
     status.write("STARTED", "Starting SSD evaluation.")
-    logger.info(
-        "Evaluating a %s on %s, batch size %d.",
-        predictor.kind,
-        device.describe(),
-        experiment.evaluation.batch_size,
-    )
+    logger.info("%s.", announcement(predictor, device, experiment.evaluation.batch_size))
     data = ValidationData(experiment, paths)
-    evaluation, _, _ = evaluate_model(predictor, data, experiment.evaluation)
+    evaluation, truths, _ = evaluate_model(predictor, data, experiment.evaluation)
     print_table(evaluation, digits=3)
+    _explain(evaluation, truths)
     milliseconds = median_inference_ms(predictor, data)
     say(f"Parameters: {predictor.parameters:,}")
     say(f"Model file: {model_path.stat().st_size / 2**20:.2f} MB")
@@ -59,6 +61,21 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
         categorical={"average_precision": {k: v for k, v in metrics_of(evaluation).items() if k != "mAP"}},
         graphical={"precision_recall": {name: curve_points(r) for name, r in evaluation.classes.items()}},
     )
+
+
+def _explain(evaluation: Evaluation, truths: Sequence[ImageTruth]) -> None:
+    """Tell what a person might miss in the table: objects that don't count, and classes that can only be zero."""
+    difficult = sum(int(truth.difficult.sum()) for truth in truths)
+    if difficult:
+        total = sum(len(truth.labels) for truth in truths)
+        logger.info(
+            "%d of %d validation objects are difficult (occlusion above 0): they need not be found.",
+            difficult,
+            total,
+        )
+    for name, result in evaluation.classes.items():
+        if not result.objects:
+            logger.warning("No %s is there to be found in the validation data; its AP counts as 0.", name)
 
 
 def _save_pr_curve(evaluation: Evaluation, model_dir: Path, results_dir: Path, paths: PathMap) -> None:
@@ -127,6 +144,11 @@ def check_against_spec(predictor: Predictor, experiment: SSDExperiment, shown_as
     assert augmentation is not None
     assert dataset is not None
     wanted_shape = (augmentation.output_channel, augmentation.output_height, augmentation.output_width)
+    mean = mean_of(augmentation)
+    if predictor.mean is not None and not np.allclose(predictor.mean, mean):
+        logger.warning(
+            "%s was exported for images minus %s; the spec's mean %s is used.", shown_as, predictor.mean, mean
+        )
     for what, stored, wanted in (
         ("classes", predictor.classes, dataset.classes),
         ("input (channels, height, width)", predictor.input_shape, wanted_shape),

@@ -22,7 +22,7 @@ from taomagic.engine.data.images import preprocess, read, resize_lanczos
 from taomagic.engine.device import choose_device
 from taomagic.engine.ssd.evaluate import check_against_spec
 from taomagic.engine.ssd.postprocess import Detections
-from taomagic.engine.ssd.predictor import Predictor, load_predictor
+from taomagic.engine.ssd.predictor import Predictor, announcement, load_predictor
 from taomagic.engine.status import StatusLog
 from taomagic.errors import DataProblem, UsageProblem
 from taomagic.project.paths import PathMap
@@ -75,13 +75,7 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     check_against_spec(predictor, experiment, args.model)
     status.write("STARTED", "Starting SSD inference.")
     batch_size = args.batch_size or experiment.evaluation.batch_size
-    logger.info(
-        "Using the %s for inference of %d images on %s, batch size %d.",
-        predictor.kind,
-        len(files),
-        device.describe(),
-        batch_size,
-    )
+    logger.info("%s; %d images.", announcement(predictor, device, batch_size), len(files))
     for folder in (outputs.images, outputs.labels):
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +13,11 @@ from taomagic.engine.device import Device
 from taomagic.engine.ssd.model import SSD, parameter_count
 from taomagic.engine.ssd.postprocess import Detections, detect
 from taomagic.engine.ssd.weights import model_from_file
+from taomagic.engine.storage.model_file import EXPORT_SUFFIXES, MODEL_SUFFIXES
+from taomagic.errors import ModelFileProblem
 from taomagic.spec.ssd import NMSSettings
+
+logger = logging.getLogger(__name__)
 
 
 class Predictor(Protocol):
@@ -26,6 +31,11 @@ class Predictor(Protocol):
     kind: str
     #: Number of weights.
     parameters: int
+
+    @property
+    def mean(self) -> tuple[float, ...] | None:
+        """What an exported model says is subtracted from an image, (b, g, r) or (level,); ``None`` for others."""
+        ...
 
     def predict(self, images: Tensor) -> list[Detections]:
         """Find objects in preprocessed images [N, C, H, W] float32."""
@@ -46,6 +56,7 @@ class TorchPredictor:
     """
 
     kind = "TAO model"
+    mean: tuple[float, ...] | None = None
 
     def __init__(self, model: SSD, device: Device, nms: NMSSettings) -> None:
         self.model = model
@@ -76,12 +87,65 @@ class TorchPredictor:
 def load_predictor(path: Path, key: str, device: Device, nms: NMSSettings, *, shown_as: str) -> Predictor:
     """Open a model: ``.tlt`` and ``.hdf5`` run in PyTorch, ``.onnx`` and ``.etlt`` in ONNX Runtime.
 
-    An exported model carries its own post-processing settings; they were taken from the spec of the export.
-    """
-    if path.suffix in {".onnx", ".etlt"}:
-        from taomagic.engine.export.runtime import OnnxPredictor
+    An exported model carries its own post-processing settings, those of the spec at the export. Where the spec now says
+    something else, a warning tells so.
 
-        return OnnxPredictor(path, key)
-    model, _ = model_from_file(path, key, shown_as=shown_as)
+    Parameters
+    ----------
+    path
+        File on this machine.
+    key
+        For ``.tlt`` and ``.etlt``.
+    device
+        Where PyTorch runs it.
+    nms
+        ``nms_config``.
+    shown_as
+        Its path as the person wrote it, for messages.
+
+    Raises
+    ------
+    ModelFileProblem
+        It can't be read, or isn't an SSD of ours.
+    """
+    if path.suffix not in (*MODEL_SUFFIXES, *EXPORT_SUFFIXES):
+        is_engine = path.suffix in {".engine", ".trt", ".plan"}
+        raise ModelFileProblem(
+            f"the name ends in {path.suffix or 'nothing'}; .tlt, .hdf5, .onnx and .etlt can be read",
+            where=shown_as,
+            hint="Give the model that the engine was built from; TensorRT engines run in NVIDIA's containers."
+            if is_engine
+            else "Give a model that train, prune or export wrote.",
+        )
+    try:
+        if path.suffix in EXPORT_SUFFIXES:
+            return _open_exported(path, key, nms, shown_as)
+        model, _ = model_from_file(path, key, shown_as=shown_as)
+    except ModelFileProblem as problem:
+        if problem.where == str(path):
+            problem.where = shown_as
+        raise
     device.place(model).eval()
     return TorchPredictor(model, device, nms)
+
+
+def announcement(predictor: Predictor, device: Device, batch_size: int) -> str:
+    """Return the line that says what predicts, and where; exported models run on the CPU beside any GPU."""
+    place = device.describe() if isinstance(predictor, TorchPredictor) else "CPU, ONNX Runtime"
+    return f"Using the {predictor.kind} for inference on {place}, batch size {batch_size}"
+
+
+def _open_exported(path: Path, key: str, nms: NMSSettings, shown_as: str) -> Predictor:
+    """Open a model for ONNX Runtime, and compare its post-processing with the spec's."""
+    from taomagic.engine.export.runtime import OnnxPredictor
+
+    predictor = OnnxPredictor(path, key)
+    names = ("confidence_threshold", "clustering_iou_threshold", "top_k")
+    differing = [
+        f"{name} {predictor.metadata[name]:g} (spec: {getattr(nms, name):g})"
+        for name in names
+        if name in predictor.metadata and predictor.metadata[name] != getattr(nms, name)
+    ]
+    if differing:
+        logger.warning("%s has its own post-processing, of its export: %s.", shown_as, ", ".join(differing))
+    return predictor

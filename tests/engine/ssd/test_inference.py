@@ -45,6 +45,7 @@ class FakePredictor:
     classes = ("car",)
     kind = "fake"
     parameters = 0
+    mean = None
 
     def __init__(self):
         self.batches = []
