@@ -23,8 +23,8 @@ FIRST_SCALE = 6.0
 class ActivationQuantizer(nn.Module):
     """Rounds a tensor to 8 bits, on a grid that follows the magnitudes it has seen in training.
 
-    The scale is a moving average of each batch's largest magnitude. As in TensorFlow, whose ``assign_moving_average`` TAO
-    uses, the average is corrected for its start: after the first batch it is that batch's magnitude. (Images reach
+    The scale is a moving average of each batch's largest magnitude. As in TensorFlow, whose ``assign_moving_average``
+    TAO uses, the average is corrected for its start: after the first batch it is that batch's magnitude. (Images reach
     ±150. An average that crept up from 6 would cut them off for a thousand steps.)
 
     Outside training the scale stands still.
