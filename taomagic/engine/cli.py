@@ -9,6 +9,7 @@ import argparse
 import errno
 import importlib
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 from taomagic.engine.console import open_console, say
 from taomagic.engine.signals import Stopped, install_handlers
 from taomagic.engine.status import StatusLog
+from taomagic.engine.training import members
 from taomagic.errors import TaoError, UsageProblem
 from taomagic.project.paths import PathMap
 from taomagic.spec.arguments import SUBTASKS, parse_arguments
@@ -26,26 +28,55 @@ logger = logging.getLogger(__name__)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    members.settle()
     install_handlers()
     args: argparse.Namespace | None = None
     paths = PathMap()
     try:
         args = parse_words(words)
         paths = PathMap.from_environment()
-        execute(args, paths)
+        if _wants_processes(args):
+            _execute_in_processes(args, words, paths)
+        else:
+            execute(args, paths)
     except TaoError as problem:
         return _fail(args, paths, str(problem.message), where=problem.where, hint=problem.hint)
     except Stopped as stopped:
-        write_failure(args, paths, f"Stopped by {stopped}")
-        say(f"Stopped by {stopped}.")
-        say("Execution status: FAIL")
+        if not members.has_launcher():
+            write_failure(args, paths, f"Stopped by {stopped}")
+            say(f"Stopped by {stopped}.")
+            say("Execution status: FAIL")
         return stopped.exit_code
     except OSError as error:
         return _fail(args, paths, *_explain_os_error(error))
     except Exception as error:
+        if members.lost_others(error):
+            return _fail(
+                args, paths, f"another process of this training has ended: {error}", lost_others=True
+            )
         return _fail(args, paths, *_explain_exception(error))
-    say("Execution status: PASS")
+    if not members.has_launcher():
+        say("Execution status: PASS")
     return 0
+
+
+def _wants_processes(args: argparse.Namespace) -> bool:
+    """Whether a command is to be carried out by several processes, and this isn't one of them."""
+    count = args.gpus if args.num_processes == -1 else args.num_processes
+    return args.subtask == "train" and count > 1 and not members.is_member()
+
+
+def _execute_in_processes(args: argparse.Namespace, words: Sequence[str], paths: PathMap) -> None:
+    """Let the processes do it that the command asks for."""
+    _open_console(args, paths)
+    from taomagic.engine.training.launch import launch
+
+    launch(args, words)
+
+
+def _open_console(args: argparse.Namespace, paths: PathMap) -> None:
+    log_file = paths.to_host(args.log_file) if args.log_file and members.rank() == 0 else None
+    open_console(log_file, verbose=getattr(args, "verbose", False))
 
 
 def execute(args: argparse.Namespace, paths: PathMap) -> None:
@@ -58,10 +89,10 @@ def execute(args: argparse.Namespace, paths: PathMap) -> None:
     paths
         Container paths to host paths.
     """
-    open_console(
-        paths.to_host(args.log_file) if args.log_file else None, verbose=getattr(args, "verbose", False)
-    )
+    _open_console(args, paths)
     _tell_unused(args)
+    if args.launch_cuda_blocking:
+        os.environ["CUDA_LAUNCH_BLOCKING"] = "1"  # read when the GPU is used for the first time
     # Imported here: `--help` and a misspelt flag must not wait for torch.
     module = importlib.import_module(f"taomagic.engine.{args.task}.{args.subtask}")
     module.run(args, paths)
@@ -69,9 +100,8 @@ def execute(args: argparse.Namespace, paths: PathMap) -> None:
 
 #: Flags that NVIDIA's commands take and that have nothing to act on here: name in the parsed arguments -> why.
 _UNUSED = {
-    "mpirun_arg": "there is one process, and no MPI",
-    "multi_node": "there is one process, on one machine",
-    "launch_cuda_blocking": "set CUDA_LAUNCH_BLOCKING=1 for that",
+    "mpirun_arg": "processes are started without MPI",
+    "multi_node": "for several machines start this command with torchrun on each of them",
     "validation_fold": "it has no effect in NVIDIA's converter either; val_split decides",
     "cal_data_file": "it belongs to int8",
     "cal_image_dir": "it belongs to int8",
@@ -86,8 +116,8 @@ def _tell_unused(args: argparse.Namespace) -> None:
     for name, reason in _UNUSED.items():
         if getattr(args, name, None) not in {None, "", False}:
             logger.warning("--%s is not used: %s.", name, reason)
-    if args.num_processes not in {-1, args.gpus}:
-        logger.warning("--num_processes %d is not used: there is one process.", args.num_processes)
+    if args.num_processes > 1 and args.subtask != "train":
+        logger.warning("--num_processes %d is not used: only train has several.", args.num_processes)
 
 
 def parse_words(words: Sequence[str]) -> argparse.Namespace:
@@ -116,7 +146,11 @@ def _explain_exception(error: Exception) -> tuple[str, str, str]:
             "",
             "Lower batch_size_per_gpu (batch_size in eval_config), or the image size.",
         )
-    traceback.print_exception(error, file=sys.stdout)
+    if members.lost_others(error):
+        return f"another process of this training has ended: {text}", "", ""
+    if members.rank() > 0:
+        sys.stderr.write(f"In process {members.rank()}:\n")
+    traceback.print_exception(error, file=sys.stderr if members.rank() > 0 else sys.stdout)
     return (
         f"unexpected {name}: {text}",
         "",
@@ -143,8 +177,18 @@ def _explain_os_error(error: OSError) -> tuple[str, str, str]:
 
 
 def _fail(
-    args: argparse.Namespace | None, paths: PathMap, message: str, where: str = "", hint: str = ""
+    args: argparse.Namespace | None,
+    paths: PathMap,
+    message: str,
+    where: str = "",
+    hint: str = "",
+    *,
+    lost_others: bool = False,
 ) -> int:
+    if members.is_member():
+        members.report(message, where=where, hint=hint, lost_others=lost_others)
+        if members.has_launcher() or members.rank() > 0:
+            return 1
     text = f"{where}: {message}" if where else message
     write_failure(args, paths, text)
     say(f"ERROR: {text}")

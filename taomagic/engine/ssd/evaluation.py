@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import zip_longest
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from taomagic.engine.evaluation.matching import ImageDetections, ImageTruth
 from taomagic.engine.ssd.objective import Objective
 from taomagic.engine.ssd.postprocess import Detections
 from taomagic.engine.ssd.predictor import Predictor, TorchPredictor
+from taomagic.engine.training.distributed import gathered, world
 from taomagic.spec.ssd import EvaluationSettings
 
 RULE = "*" * 31
@@ -68,7 +70,7 @@ def score(
 def validate(
     predictor: TorchPredictor, data: ValidationData, settings: EvaluationSettings, objective: Objective
 ) -> tuple[Evaluation, float]:
-    """Score the network in training, and compute its loss on the validation images.
+    """Score the network in training, and compute its loss on the validation images; all processes share the work.
 
     Returns
     -------
@@ -76,17 +78,21 @@ def validate(
         The evaluation, and the mean loss of the validation batches without the regulariser, on the same scale as the
         training loss. (The original's value is larger by about the batch size, which makes the two incomparable.)
     """
-    losses, images = [], []
-    truths, detections = [], []
-    steps = -(-len(data.names) // settings.batch_size)
-    for batch in progress(data.batches(settings.batch_size), "Producing predictions", steps):
+    here = world()
+    steps = range(here.rank, -(-len(data.names) // settings.batch_size), here.size)
+    batches = data.batches(settings.batch_size, rank=here.rank, world_size=here.size)
+    rows = []
+    for batch in progress(batches, "Producing predictions", len(steps)):
         scores, offsets = predictor.raw(batch.images)
-        losses.append(float(objective(scores, offsets, batch=batch).total))
-        images.append(len(batch.names))
-        truths += truths_of(batch)
-        detections += [on_pixels(d, predictor.input_shape) for d in predictor.select(scores, offsets)]
+        loss = float(objective(scores, offsets, batch=batch).total)
+        found = [on_pixels(d, predictor.input_shape) for d in predictor.select(scores, offsets)]
+        rows.append((loss, truths_of(batch), found))
+    # Each process had every N-th batch; dealt back in turn, they are in the order in which one process has them.
+    rows = [row for turn in zip_longest(*gathered(rows)) for row in turn if row is not None]
+    truths = [truth for _, some, _ in rows for truth in some]
+    detections = [detection for _, _, some in rows for detection in some]
     evaluation = score(predictor.classes, truths, detections, settings)
-    return evaluation, float(np.average(losses, weights=images))
+    return evaluation, float(np.average([loss for loss, _, _ in rows], weights=[len(t) for _, t, _ in rows]))
 
 
 def print_table(evaluation: Evaluation, *, digits: int) -> None:

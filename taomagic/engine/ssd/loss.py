@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from taomagic.engine.ssd.targets import BACKGROUND, Targets
+from taomagic.engine.training.distributed import stacked, sum_over_ranks, world
 
 #: Keras clips probabilities here before the logarithm: -ln(1e-15).
 MAX_CLASS_LOSS = 34.538776394910684
@@ -38,6 +40,7 @@ def multibox_loss(
     *,
     alpha: float = 1.0,
     neg_pos_ratio: float = 3.0,
+    shared: bool = False,
 ) -> LossParts:
     """Compare predictions with targets.
 
@@ -51,27 +54,66 @@ def multibox_loss(
     offsets
         [N, A, 4] predicted box offsets.
     targets
-        From :func:`taomagic.engine.ssd.targets.match`.
+        From :func:`taomagic.engine.ssd.targets.match`; on the CPU, or where the scores are.
     alpha
         Weight of the box part.
     neg_pos_ratio
         Negatives for each positive.
+    shared
+        Whether the batch is spread over all processes. Positives are then counted and negatives mined in all of it, and
+        what comes back is this process' share: the shares of all processes add up to the loss of the whole batch.
     """
+    device = scores.device
     flat_scores = scores.float().flatten(0, 1)
     flat_classes = targets.classes.flatten()
+    # Counted where the targets are: on the CPU that doesn't wait for what a GPU is still to compute.
     positive = (flat_classes > BACKGROUND).nonzero().squeeze(1)
     negative = (flat_classes == BACKGROUND).nonzero().squeeze(1)
-    positives = max(1, positive.numel())
+    counts = torch.tensor([positive.numel(), negative.numel()])
+    if shared:
+        counts = sum_over_ranks(counts.to(device))
+    positives, negatives = counts.tolist()
+    keep = min(int(neg_pos_ratio * positives), negatives)
 
+    wanted_class = _to(flat_classes[positive], device)
+    wanted_box = _to(targets.offsets.flatten(0, 1)[positive], device)
+    positive, negative = _to(positive, device), _to(negative, device)
     log_normaliser = torch.logsumexp(flat_scores, dim=1)
-    positive_loss = log_normaliser[positive] - flat_scores[positive, flat_classes[positive]]
+    positive_loss = log_normaliser[positive] - flat_scores[positive, wanted_class]
     negative_loss = log_normaliser[negative] - flat_scores[negative, BACKGROUND]
-    keep = min(int(neg_pos_ratio * positive.numel()), negative.numel())
     # A loss of zero can't be mined; the sum is the same with or without it, so no need to count the non-zero ones.
-    hardest = negative_loss.topk(keep, sorted=False).values if keep else negative_loss[:0]
+    hardest = negative_loss.topk(min(keep, negative_loss.numel()), sorted=shared).values
+    if shared:
+        hardest = _among_all(hardest, keep)
     classification = positive_loss.clamp(max=MAX_CLASS_LOSS).sum() + hardest.clamp(max=MAX_CLASS_LOSS).sum()
 
     predicted = offsets.float().flatten(0, 1)[positive]
-    wanted = targets.offsets.flatten(0, 1)[positive]
-    localisation = F.smooth_l1_loss(predicted, wanted, reduction="sum")
-    return LossParts(classification / positives, alpha * localisation / positives)
+    localisation = F.smooth_l1_loss(predicted, wanted_box, reduction="sum")
+    return LossParts(classification / max(1, positives), alpha * localisation / max(1, positives))
+
+
+def _among_all(losses: Tensor, keep: int) -> Tensor:
+    """Return this process' losses that are among the ``keep`` highest of all processes, and zeros for the others.
+
+    Parameters
+    ----------
+    losses
+        [K] this process' highest losses, descending; K is at most ``keep``.
+    keep
+        The same on each process, and no more than there are losses in all.
+    """
+    offered = losses.new_full((keep,), -math.inf)
+    offered[: len(losses)] = losses.detach()
+    everyone = stacked(offered).flatten()
+    # Stable, so that every process breaks a tie in the same way.
+    order = everyone.argsort(descending=True, stable=True)[:keep]
+    taken = (order // max(1, keep) == world().rank).sum()
+    among = torch.arange(len(losses), device=losses.device) < taken
+    return torch.where(among, losses, 0.0)
+
+
+def _to(values: Tensor, device: torch.device) -> Tensor:
+    """Move a tensor without waiting for what a GPU is doing."""
+    if values.device == device:
+        return values
+    return values.pin_memory().to(device, non_blocking=True)

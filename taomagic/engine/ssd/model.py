@@ -200,6 +200,7 @@ class SSD(nn.Module):
         self.feature_sizes = self._measure_feature_sizes(channels, height, width)
         anchors = anchor_boxes(architecture.anchors, (height, width), self.feature_sizes)
         self.register_buffer("anchors", anchors, persistent=False)
+        self._anchor_count = int(anchors.shape[0])
         self._quantized: Callable[..., tuple[Tensor, Tensor]] | None = None
         if architecture.quantized:
             heads = [f"heads.{name}" for name in self.heads]
@@ -243,8 +244,9 @@ class SSD(nn.Module):
             # NCHW -> NHWC first: the boxes of a cell, and their classes, must lie beside each other as in the anchors.
             confidences.append(conf.permute(0, 2, 3, 1).flatten(1))
             locations.append(loc.permute(0, 2, 3, 1).flatten(1))
-        scores = torch.cat(confidences, dim=1).reshape(images.shape[0], -1, self.num_classes)
-        return scores, torch.cat(locations, dim=1).reshape(images.shape[0], -1, 4)
+        # Not -1: nothing can be inferred from no images, of which one of several processes may have so many.
+        scores = torch.cat(confidences, dim=1).reshape(images.shape[0], self._anchor_count, self.num_classes)
+        return scores, torch.cat(locations, dim=1).reshape(images.shape[0], self._anchor_count, 4)
 
     @torch.no_grad()
     def _measure_feature_sizes(self, channels: int, height: int, width: int) -> list[tuple[int, int]]:

@@ -18,7 +18,7 @@ class Objective:
     Parameters
     ----------
     model
-        Gives anchors, variances and the input size; already on its device.
+        Gives anchors, variances and the input size.
     settings
         ``ssd_config``: matching thresholds, ``neg_pos_ratio`` and ``alpha``.
     shared
@@ -27,10 +27,10 @@ class Objective:
 
     def __init__(self, model: SSD, settings: SSDModelSettings, *, shared: bool = False) -> None:
         _, height, width = model.architecture.input_shape
-        device = model.anchors.device
-        self._anchors = model.anchors
-        self._variances = torch.tensor(model.architecture.anchors.variances, device=device)
-        self._size = torch.tensor([width, height, width, height], dtype=torch.float32, device=device)
+        # Matching looks at boxes only, not at what the network says. On the CPU it takes place while a GPU computes.
+        self._anchors = model.anchors.cpu()
+        self._variances = torch.tensor(model.architecture.anchors.variances)
+        self._size = torch.tensor([width, height, width, height], dtype=torch.float32)
         self._settings = settings
         self._shared = shared
 
@@ -45,15 +45,19 @@ class Objective:
             With the objects.
         """
         scores, offsets = outputs
-        device = self._anchors.device
         targets = match(
             self._anchors,
-            batch.boxes.to(device) / self._size,
-            batch.labels.to(device),
+            batch.boxes.cpu() / self._size,
+            batch.labels.cpu(),
             self._variances,
             pos_iou_thresh=self._settings.pos_iou_thresh,
             neg_iou_thresh=self._settings.neg_iou_thresh,
         )
         return multibox_loss(
-            scores, offsets, targets, alpha=self._settings.alpha, neg_pos_ratio=self._settings.neg_pos_ratio
+            scores,
+            offsets,
+            targets,
+            alpha=self._settings.alpha,
+            neg_pos_ratio=self._settings.neg_pos_ratio,
+            shared=self._shared,
         )

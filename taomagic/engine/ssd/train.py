@@ -20,7 +20,7 @@ from taomagic.engine.ssd.objective import Objective
 from taomagic.engine.ssd.predictor import TorchPredictor
 from taomagic.engine.status import StatusLog
 from taomagic.engine.storage.model_file import ModelFile
-from taomagic.engine.training.distributed import join, world
+from taomagic.engine.training.distributed import join, leave, world
 from taomagic.engine.training.network import Command
 from taomagic.engine.training.run import TrainingRun, hash_of
 from taomagic.engine.training.start import check_initial_epoch
@@ -70,6 +70,7 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     logger.info("Number of images in the training dataset:\t%6d", len(images))
     logger.info("Number of images in the validation dataset:\t%6d", network.validation_images)
     TrainingRun(network, images, command, device, status).run()
+    leave()
 
 
 class SSDNetwork:

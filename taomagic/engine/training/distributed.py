@@ -5,6 +5,7 @@ Everything here also works in a single process, where it costs nothing: the worl
 
 from __future__ import annotations
 
+import inspect
 import os
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,7 +13,10 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from taomagic.engine.training.members import is_member
 
 T = TypeVar("T")
 
@@ -58,11 +62,6 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
-def is_member() -> bool:
-    """Whether torchrun, or our own launcher, started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
-
-
 def join(device: torch.device) -> World:
     """Meet the other processes, where there are any; NCCL connects GPUs, Gloo connects CPUs.
 
@@ -77,6 +76,20 @@ def join(device: torch.device) -> World:
             "nccl" if cuda else "gloo", timeout=_PATIENCE, device_id=device if cuda else None
         )
     return world()
+
+
+def connected(model: nn.Module, device: torch.device) -> nn.Module:
+    """Return what a step has to call so that the gradients of all processes come together; alone, the network itself.
+
+    The mean of the gradients goes back to each process. Buffers are not sent around: the statistics of batch
+    normalisation are the same everywhere already (:mod:`taomagic.engine.training.batch_norm`).
+    """
+    if world().is_alone:
+        return model
+    known = inspect.signature(DistributedDataParallel.__init__).parameters
+    keep_buffers = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    settings: dict[str, Any] = {keep_buffers: False, "gradient_as_bucket_view": True}
+    return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None, **settings)
 
 
 def leave() -> None:

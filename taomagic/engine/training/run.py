@@ -16,8 +16,9 @@ from taomagic.engine.status import StatusLog
 from taomagic.engine.storage.model_file import file_fingerprint
 from taomagic.engine.training import state
 from taomagic.engine.training.average import WeightAverage
+from taomagic.engine.training.batch_norm import share_batch_norm
 from taomagic.engine.training.checkpoints import Checkpoints
-from taomagic.engine.training.distributed import world
+from taomagic.engine.training.distributed import connected, world
 from taomagic.engine.training.estimate import step_seconds
 from taomagic.engine.training.history import report_epoch, write_csv
 from taomagic.engine.training.loop import EpochResult, NotFiniteLoss, should_stop_early, train_epoch
@@ -131,15 +132,18 @@ class TrainingRun:
 
     def _build_step(self, start: Start) -> Step:
         """Return what a training step does, with the state that the start brings along."""
-        model, network = start.model, self.network
-        network.freeze(model)
+        network = self.network
+        network.freeze(start.model)
+        model = start.model if self.world.is_alone else share_batch_norm(start.model)
+        start.model = model
         optimizer = build_optimizer(self.settings.optimizer, model.parameters())
         average = WeightAverage(model) if self.settings.model_ema else None
         scaler = self.device.loss_scaler(self.settings.cost_scaling)
         if start.state is not None:
             state.restore(start.state, model, optimizer, scaler, average)
         regularizer = Regularizer(self.settings.regularizer, self.settings.regularizer_weight, model)
-        return Step(model, network.objective(model), self.device, optimizer, regularizer, scaler, average)
+        called = connected(model, self.device.torch_device)
+        return Step(called, network.objective(model), self.device, optimizer, regularizer, scaler, average)
 
     def _train(self, start: Start) -> None:
         """Train epoch after epoch; after each one all that is known is on disk."""
