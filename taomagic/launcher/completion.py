@@ -336,7 +336,11 @@ class _Completer:
             case "info" if not words:
                 yield from self._matching(["--verbose"])
             case "samples" if not words:
-                yield from self._matching(["create", "specs", "notebook"])
+                yield from self._matching(["create", "specs", "notebook", "weights"])
+            case "samples" if words == ["weights"]:
+                from taomagic.samples.weights import SOURCES  # only here: it takes the time to import
+
+                yield from self._matching(SOURCES)
             case "samples" if len(words) == 1 and words[0] != "create":
                 yield from self._matching(catalog.engine_tasks())
             case "samples":

