@@ -163,7 +163,7 @@ class DetectNet(nn.Module):
 
     def by_class(self, boxes: Tensor) -> Tensor:
         """Return the boxes [N, 4 · classes, H, W] as [N, classes, 4, H, W]."""
-        return boxes.unflatten(1, (len(self.architecture.classes), 4))
+        return boxes.unflatten(1, (len(self.architecture.classes), 4))  # type: ignore[no-any-return]
 
 
 def _drop_norms(module: nn.Module) -> None:
