@@ -71,7 +71,12 @@ class GridLoss:
         self._sums: dict[Part, float] = {}
 
     def parts(
-        self, coverage: Tensor, boxes: Tensor, targets: GridTargets, *, mask: Tensor | None = None
+        self,
+        coverage: Tensor,
+        boxes: Tensor,
+        targets: GridTargets,
+        *,
+        mask: Mapping[str, Tensor] | None = None,
     ) -> dict[Part, Tensor]:
         """Return the mean cost of every class and objective.
 
@@ -84,13 +89,13 @@ class GridLoss:
         targets
             What the rasteriser drew.
         mask
-            [N, 1 or C, H, W] factor of every cell: the weight of the image's source, and the label filters'.
+            By objective, [N, 1 or C, H, W] factor of every cell; see :mod:`taomagic.engine.detectnet_v2.masks`.
         """
         cov = coverage_cost(coverage.float(), targets.coverage, self._foreground.to(coverage.device))
         box = box_cost(boxes.float(), targets)
         if mask is not None:
-            cov = cov * mask
-            box = box * mask[:, :, None]
+            cov = cov * mask["cov"]
+            box = box * mask["bbox"][:, :, None]
         # Over images and cells; the boxes' four sides are averaged too.
         means = {"cov": cov.mean(dim=(0, 2, 3)), "bbox": box.mean(dim=(0, 2, 3, 4))}
         return {part: means[part[1]][self.classes.index(part[0])] for part in self.weights}

@@ -64,7 +64,7 @@ def test_a_mask_scales_cells() -> None:
     loss = GridLoss(cost())
     predicted, boxes = torch.full((1, 2, 1, 2), 0.5), torch.zeros(1, 2, 4, 1, 2)
     mask = torch.tensor([[[[1.0, 0.0]]]])
-    parts = loss.parts(predicted, boxes, targets(), mask=mask)
+    parts = loss.parts(predicted, boxes, targets(), mask={"cov": mask, "bbox": mask})
     assert float(parts["car", "bbox"]) == 0.0
     assert float(parts["car", "cov"]) == pytest.approx(-math.log(0.50001) * 0.95 / 2, rel=1e-5)
 

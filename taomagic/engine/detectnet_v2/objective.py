@@ -1,0 +1,72 @@
+"""What DetectNet_v2 minimises: rasteriser, masks and loss of one batch, bound to a network and a spec."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from taomagic.engine.detectnet_v2.loading import GridBatch
+from taomagic.engine.detectnet_v2.loss import GridLoss, Part
+from taomagic.engine.detectnet_v2.masks import LossMask
+from taomagic.engine.detectnet_v2.model import DetectNet
+from taomagic.engine.detectnet_v2.targets import Rasterizer
+from taomagic.spec.settings_detectnet_v2 import DetectNetExperiment
+
+
+@dataclass(frozen=True)
+class LossParts:
+    """The loss of a batch: this process' share of it, where several train together.
+
+    Attributes
+    ----------
+    total
+        What is minimised, without the regulariser.
+    parts
+        Mean cost of each class and objective, not weighted.
+    """
+
+    total: Tensor
+    parts: dict[Part, Tensor]
+
+    def named(self) -> dict[str, Tensor]:
+        """Return the parts by names such as ``car/cov``."""
+        return {f"{name}/{objective}": value for (name, objective), value in self.parts.items()}
+
+
+class GridObjective:
+    """The loss of predictions against the objects of a batch.
+
+    Parameters
+    ----------
+    model
+        Gives classes, grid, scale and offset.
+    experiment
+        Read for ``train`` or ``evaluate``.
+    """
+
+    def __init__(self, model: DetectNet, experiment: DetectNetExperiment) -> None:
+        assert experiment.rasterizer is not None  # required for both purposes
+        architecture = model.architecture
+        self._model = model
+        self.rasterizer = Rasterizer(
+            experiment.rasterizer,
+            architecture.classes,
+            model.grid,
+            scale=architecture.bbox_scale,
+            offset=architecture.bbox_offset,
+        )
+        self.loss = GridLoss(experiment.cost)
+        self._mask = LossMask(experiment.loss_mask, architecture.classes, model.grid)
+
+    def __call__(self, coverage: Tensor, boxes: Tensor, *, batch: GridBatch) -> LossParts:
+        """Draw the batch's objects and compare with what the network said."""
+        device = coverage.device
+        targets = self.rasterizer(batch.boxes.to(device), batch.labels.to(device))
+        mask = self._mask(batch, targets.coverage)
+        parts = self.loss.parts(coverage, self._model.by_class(boxes), targets, mask=mask)
+        if len(batch) != batch.global_size:
+            # Means over the images here, as shares of the mean over those of all processes.
+            share = len(batch) / batch.global_size
+            parts = {part: value * share for part, value in parts.items()}
+        return LossParts(self.loss.total(parts), parts)
