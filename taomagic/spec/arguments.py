@@ -19,6 +19,7 @@ from typing import Any, Final, NoReturn
 from taomagic import errors
 from taomagic.errors import UsageProblem
 from taomagic.spec import arguments_ssd
+from taomagic.spec.arguments_common import Subtask
 from taomagic.spec.flag_types import not_negative, number, positive
 from taomagic.spec.help_format import HelpFormat
 
@@ -33,7 +34,7 @@ __all__ = [
     "split_common",
 ]
 
-_NETWORKS: Final[Mapping[str, Mapping[str, arguments_ssd.Subtask]]] = {"ssd": arguments_ssd.SUBTASKS}
+_NETWORKS: Final[Mapping[str, Mapping[str, Subtask]]] = {"ssd": arguments_ssd.SUBTASKS}
 
 #: The sub-tasks of each network, in the order in which they are used.
 SUBTASKS: Final[Mapping[str, tuple[str, ...]]] = {task: tuple(parts) for task, parts in _NETWORKS.items()}

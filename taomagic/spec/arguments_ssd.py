@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Mapping
+from typing import Final
 
+from taomagic.spec.arguments_common import (
+    HIDDEN,
+    Subtask,
+    add_key,
+    add_prune_flags,
+    add_spec,
+    add_verbose,
+)
 from taomagic.spec.flag_types import not_negative, number, positive
 
-#: Environment variable that holds the model key where ``-k`` is not given. The launcher passes the key this
-#: way, because other people on a machine can read a process's arguments but not its environment.
-KEY_VARIABLE: Final = "TAOMAGIC_KEY"
-
-# Flags that are taken, because command lines in the wild have them, and not advertised.
-_HIDDEN: Final = argparse.SUPPRESS
-
-
-def _add_key(target: argparse.ArgumentParser) -> None:
-    target.add_argument(
-        "-k",
-        "--key",
-        default=os.environ.get(KEY_VARIABLE, ""),
-        metavar="KEY",
-        help="key of encrypted models (.tlt, .etlt); plain .hdf5 and .onnx files need none",
-    )
-
-
-def _add_verbose(target: argparse.ArgumentParser) -> None:
-    target.add_argument("-v", "--verbose", action="store_true", help="print debugging messages too")
+__all__ = ["SUBTASKS"]
 
 
 def _dataset_convert(p: argparse.ArgumentParser) -> None:
@@ -56,8 +44,8 @@ def _dataset_convert(p: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="class names, one a line, where the export file maps none",
     )
-    p.add_argument("-f", "--validation_fold", type=not_negative, metavar="N", help=_HIDDEN)
-    _add_verbose(p)
+    p.add_argument("-f", "--validation_fold", type=not_negative, metavar="N", help=HIDDEN)
+    add_verbose(p)
 
 
 def _train(p: argparse.ArgumentParser) -> None:
@@ -71,7 +59,7 @@ def _train(p: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="folder for weights, logs and status.json",
     )
-    _add_key(p)
+    add_key(p)
     p.add_argument(
         "-m",
         "--resume_model_weights",
@@ -103,27 +91,14 @@ def _evaluate(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "-m", "--model", "--model_path", dest="model", required=True, metavar="FILE", help="model to evaluate"
     )
-    _add_spec(p)
-    _add_key(p)
+    add_spec(p)
+    add_key(p)
     p.add_argument(
         "-r", "--results_dir", metavar="FOLDER", help="folder for status.json (default: the model's folder)"
     )
-    p.add_argument("-i", "--image_dir", help=_HIDDEN)
-    p.add_argument("-l", "--label_dir", help=_HIDDEN)
-    p.add_argument("-b", "--batch_size", type=positive, help=_HIDDEN)
-
-
-def _add_spec(p: argparse.ArgumentParser, *more: str) -> None:
-    p.add_argument(
-        "-e",
-        "--experiment_spec",
-        "--experiment_spec_file",
-        *more,
-        dest="spec",
-        required=True,
-        metavar="FILE",
-        help="experiment file, the one of the training",
-    )
+    p.add_argument("-i", "--image_dir", help=HIDDEN)
+    p.add_argument("-l", "--label_dir", help=HIDDEN)
+    p.add_argument("-b", "--batch_size", type=positive, help=HIDDEN)
 
 
 def _inference(p: argparse.ArgumentParser) -> None:
@@ -139,8 +114,8 @@ def _inference(p: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="folder with the images (.jpg, .jpeg, .png)",
     )
-    _add_spec(p, "--config_path")
-    _add_key(p)
+    add_spec(p, "--config_path")
+    add_key(p)
     fraction = number(float, "a number between 0 and 1", lambda value: 0 < value < 1)
     p.add_argument(
         "-t",
@@ -163,80 +138,15 @@ def _inference(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "-l", "--out_label_dir", dest="label_output_dir", metavar="FOLDER", help="folder for the KITTI labels"
     )
-    p.add_argument("-b", "--batch_size", type=positive, help=_HIDDEN)
-
-
-def _prune(p: argparse.ArgumentParser) -> None:
-    p.add_argument(
-        "-m",
-        "--model",
-        "--pretrained_model",
-        dest="model",
-        required=True,
-        metavar="FILE",
-        help="model to prune",
-    )
-    p.add_argument(
-        "-o", "--output_file", dest="output", required=True, metavar="FILE", help="the pruned model"
-    )
-    _add_key(p)
-    p.add_argument(
-        "-n",
-        "--normalizer",
-        choices=("max", "L2"),
-        default="max",
-        help="divide a filter's norm by the layer's largest, or by the L2 norm of all of them (default: max)",
-    )
-    p.add_argument(
-        "-eq",
-        "--equalization_criterion",
-        choices=("arithmetic_mean", "geometric_mean", "union", "intersection"),
-        default="union",
-        help="how layers that meet in an addition agree on filters to keep (default: union)",
-    )
-    p.add_argument(
-        "-pg",
-        "--pruning_granularity",
-        dest="granularity",
-        type=positive,
-        default=8,
-        metavar="N",
-        help="keep a multiple of this many filters (default: 8)",
-    )
-    # NVIDIA's documentation prints this flag with one dash.
-    p.add_argument("-pruning_granularity", dest="granularity", type=positive, default=_HIDDEN, help=_HIDDEN)
-    threshold = number(float, "a number of at least 0", lambda value: 0 <= value < float("inf"))
-    p.add_argument(
-        "-pth",
-        "--pruning_threshold",
-        dest="threshold",
-        type=threshold,
-        default=0.1,
-        metavar="X",
-        help="filters with a normalised norm above this stay (default: 0.1); larger prunes more",
-    )
-    p.add_argument(
-        "-nf",
-        "--min_num_filters",
-        dest="min_filters",
-        type=not_negative,
-        default=16,
-        metavar="N",
-        help="filters that every layer keeps (default: 16)",
-    )
-    p.add_argument(
-        "-el", "--excluded_layers", nargs="*", default=[], metavar="LAYER", help="layers to leave alone"
-    )
-    p.add_argument("--results_dir", metavar="FOLDER", help="folder for status.json")
-    _add_verbose(p)
+    p.add_argument("-b", "--batch_size", type=positive, help=HIDDEN)
 
 
 def _export(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "-m", "--model", "--model_path", dest="model", required=True, metavar="FILE", help="model to export"
     )
-    _add_spec(p)
-    _add_key(p)
+    add_spec(p)
+    add_key(p)
     p.add_argument(
         "-o",
         "--output_file",
@@ -256,31 +166,23 @@ def _export(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--batch_size", type=positive, default=16, metavar="N", help="batch size for INT8 calibration"
     )
-    p.add_argument("--static_batch_size", type=int, default=-1, help=_HIDDEN)
+    p.add_argument("--static_batch_size", type=int, default=-1, help=HIDDEN)
     p.add_argument("--results_dir", metavar="FOLDER", help="folder for status.json")
-    _add_verbose(p)
-    p.add_argument("--data_type", choices=("fp32", "fp16", "int8"), default="fp32", help=_HIDDEN)
-    p.add_argument("-s", "--strict_type_constraints", action="store_true", help=_HIDDEN)
+    add_verbose(p)
+    p.add_argument("--data_type", choices=("fp32", "fp16", "int8"), default="fp32", help=HIDDEN)
+    p.add_argument("-s", "--strict_type_constraints", action="store_true", help=HIDDEN)
     for flag in ("cal_data_file", "cal_image_dir", "cal_cache_file", "engine_file"):
-        p.add_argument(f"--{flag}", default="", help=_HIDDEN)
+        p.add_argument(f"--{flag}", default="", help=HIDDEN)
     for flag, default in (
         ("batches", 10),
         ("max_batch_size", 1),
         ("min_batch_size", 1),
         ("opt_batch_size", 1),
     ):
-        p.add_argument(f"--{flag}", type=positive, default=default, help=_HIDDEN)
-    p.add_argument("--max_workspace_size", type=positive, default=2, help=_HIDDEN)
-    p.add_argument("--force_ptq", action="store_true", help=_HIDDEN)
-    p.add_argument("--onnx_route", choices=("keras2onnx", "tf2onnx"), default="keras2onnx", help=_HIDDEN)
-
-
-class Subtask(NamedTuple):
-    """A sub-task's help and flags."""
-
-    text: str  #: what it does; the first sentence also stands in the list of sub-tasks
-    example: str  #: the words after the sub-task
-    add_flags: Callable[[argparse.ArgumentParser], None]
+        p.add_argument(f"--{flag}", type=positive, default=default, help=HIDDEN)
+    p.add_argument("--max_workspace_size", type=positive, default=2, help=HIDDEN)
+    p.add_argument("--force_ptq", action="store_true", help=HIDDEN)
+    p.add_argument("--onnx_route", choices=("keras2onnx", "tf2onnx"), default="keras2onnx", help=HIDDEN)
 
 
 #: In the order in which they are used.
@@ -307,7 +209,7 @@ SUBTASKS: Final[Mapping[str, Subtask]] = {
         "Remove the filters of a model that contribute least. The result is smaller and faster, less\n"
         "accurate at first, and meant to be trained again with `train -m`.",
         "-m weights/ssd_resnet18_epoch_080.tlt -o ssd_resnet18_pruned.tlt -eq intersection -pth 0.1 -k $KEY",
-        _prune,
+        add_prune_flags,
     ),
     "inference": Subtask(
         "Detect objects in a folder of images. Draws the boxes and writes them as KITTI labels.",
