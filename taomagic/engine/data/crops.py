@@ -154,12 +154,14 @@ def cut_in_shares(boxes: Shares, crop: Shares) -> tuple[Shares, NDArray[np.bool_
 
 def overlap(crops: NDArray[np.float64], boxes: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the IoU ``[crops, boxes]``."""
-    low = np.maximum(crops[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(crops[:, None, 2:], boxes[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(axis=2)
-    crop_areas = (crops[:, 2:] - crops[:, :2]).prod(axis=1)
-    box_areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    return np.asarray(shared / np.maximum(crop_areas[:, None] + box_areas[None] - shared, 1e-12))
+    # Coordinate by coordinate: with these few numbers each pass over small inner axes costs more than the arithmetic.
+    left, top, right, bottom = boxes.T
+    x1, y1, x2, y2 = crops.T[:, :, None]
+    across = np.minimum(x2, right) - np.maximum(x1, left)
+    down = np.minimum(y2, bottom) - np.maximum(y1, top)
+    shared = np.maximum(across, 0) * np.maximum(down, 0)
+    areas = (x2 - x1) * (y2 - y1) + (right - left) * (bottom - top)
+    return np.asarray(shared / np.maximum(areas - shared, 1e-12))
 
 
 def show(
