@@ -21,6 +21,9 @@ __all__ = ["SpecFile", "parse_spec", "read_spec", "read_text"]
 
 M = TypeVar("M", bound=Message)
 
+# A value may be as long as the file, and has to be recognised only.
+_LONGEST_MESSAGE: Final = 600
+
 # An experiment file has some thousand characters. A larger one is something else: a model, an archive, a log.
 _LARGEST_BYTES: Final = 1_000_000
 
@@ -61,7 +64,7 @@ class SpecFile(Generic[M]):
         while field and line is None:
             line = self.line_of(field)
             field = field.rpartition(".")[0]
-        return SpecProblem(message, path=self.path, line=line, hint=hint)
+        return SpecProblem(_shortened(message), path=self.path, line=line, hint=hint)
 
     @cached_property
     def _lines(self) -> dict[str, int]:
@@ -212,7 +215,7 @@ def _explain(error: text_format.ParseError, text: str, root: Descriptor, name: s
         return _explain_unknown_field(unknown[1], unknown[2], root, name, line)
     enum = re.match(r'Enum type "([\w.]+)" has no value (?:named|with number) (.*)\.$', what)
     if enum:
-        what = f"there is no value {enum[2]} for {enum[1].rpartition('.')[2]}"
+        what = f"there is no value {_shortened(enum[2])} for {enum[1].rpartition('.')[2]}"
         return SpecProblem(
             what, path=name, line=line, hint=f"Values: {', '.join(_enum_values(enum[1], root))}"
         )
@@ -231,7 +234,13 @@ def _explain(error: text_format.ParseError, text: str, root: Descriptor, name: s
     elif "should not have multiple" in what or "is specified along with" in what:
         hint = "Keep one of them."
     what = what.replace("taomagic.ssd.", "").rstrip(".")
+    what = _shortened(what)
     return SpecProblem(f"{what}: {shown[:100]}" if shown else what, path=name, line=line, hint=hint)
+
+
+def _shortened(text: str) -> str:
+    """Return a message without the middle of what is too long to be read, such as a value of a thousand digits."""
+    return text if len(text) <= _LONGEST_MESSAGE else f"{text[: _LONGEST_MESSAGE // 2]} … {text[-100:]}"
 
 
 def _may_hold_a_secret(text: str) -> bool:
@@ -267,7 +276,9 @@ def _explain_unknown_field(
     if valid:
         advice.append(f"Valid names here: {', '.join(valid)}")
     block = " or ".join(_blocks_of([owner.rpartition(".")[2]], messages)) or "the file's top level"
-    return SpecProblem(f"unknown field {field!r} in {block}", path=name, line=line, hint=" ".join(advice))
+    return SpecProblem(
+        f"unknown field {_shortened(field)!r} in {block}", path=name, line=line, hint=" ".join(advice)
+    )
 
 
 def _blocks_of(names: list[str], messages: dict[str, Descriptor]) -> list[str]:
