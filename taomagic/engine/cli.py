@@ -102,7 +102,6 @@ def execute(args: argparse.Namespace, paths: PathMap) -> None:
 _UNUSED = {
     "mpirun_arg": "processes are started without MPI",
     "multi_node": "for several machines start this command with torchrun on each of them",
-    "validation_fold": "it has no effect in NVIDIA's converter either; val_split decides",
     "cal_data_file": "it belongs to int8",
     "cal_image_dir": "it belongs to int8",
     "cal_cache_file": "it belongs to int8",

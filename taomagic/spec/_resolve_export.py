@@ -8,7 +8,7 @@ from typing import Final, Literal, cast
 
 from taomagic.spec import ssd_pb2
 from taomagic.spec._resolve_dataset import class_mapping
-from taomagic.spec.dataset_export import CocoExport, DatasetExport, KittiExport
+from taomagic.spec.dataset_export import CocoExport, DatasetExport, KittiExport, SampleModifierSettings
 from taomagic.spec.parse import SpecFile, read_spec
 from taomagic.spec.validate import PREFIX, as_written, broken, check_ranges, missing
 
@@ -38,6 +38,7 @@ def resolve_export(path: Path, *, shown_as: str | None = None) -> DatasetExport:
         coco=_coco(spec) if kind == "coco_config" else None,
         class_mapping=mapping,
         classes=tuple(sorted(set(mapping.values()))),
+        sample_modifier=_sample_modifier(spec, set(mapping.values())),
         notes=_notes(message, getattr(message, kind).root_directory_path),
     )
 
@@ -61,12 +62,6 @@ def _notes(message: ssd_pb2.DatasetExportConfig, root: str) -> tuple[str, ...]:
 
 
 def _refuse_unsupported(spec: _Spec) -> None:
-    if spec.message.HasField("sample_modifier_config"):
-        raise spec.problem(
-            "sample_modifier_config is not supported: the embedded engine converts every image once",
-            field="sample_modifier_config",
-            hint="Remove it, and choose or repeat the images before the conversion.",
-        )
     for name in ("point_clouds_dir", "calibrations_dir"):
         if getattr(spec.message.kitti_config, name):
             raise spec.problem(
@@ -74,6 +69,47 @@ def _refuse_unsupported(spec: _Spec) -> None:
                 field=f"kitti_config.{name}",
                 hint="Remove it.",
             )
+
+
+def _sample_modifier(spec: _Spec, classes: set[str]) -> SampleModifierSettings | None:
+    """Return ``sample_modifier_config``; every class that it names must be one that can be counted."""
+    if not spec.message.HasField("sample_modifier_config"):
+        return None
+    config = spec.message.sample_modifier_config
+    block = "sample_modifier_config"
+    mapping = class_mapping(
+        spec, f"{block}.source_to_target_class_mapping", config.source_to_target_class_mapping
+    )
+    known = set(mapping.values()) or classes
+    lists = {
+        name: tuple(text.lower() for text in getattr(config, name))
+        for name in ("filter_samples_containing_only", "dominant_target_classes")
+    }
+    imbalance = {
+        name.lower(): as_written(ratio) for name, ratio in config.minimum_target_class_imbalance.items()
+    }
+    for field, names in (*lists.items(), ("minimum_target_class_imbalance", tuple(imbalance))):
+        # Without any mapping the classes come from -c, and aren't known here.
+        for name in names if known else ():
+            if name not in known:
+                raise broken(spec, f"{block}.{field}", name, f"one of {', '.join(sorted(known))}")
+    for name, ratio in imbalance.items():
+        if not 0 <= ratio < float("inf"):
+            raise broken(spec, f"{block}.minimum_target_class_imbalance", f"{name}: {ratio}", ">= 0")
+    if config.num_duplicates and not lists["dominant_target_classes"]:
+        raise missing(
+            spec,
+            f"{block}.dominant_target_classes",
+            hint="num_duplicates repeats images in which other classes outnumber these.",
+        )
+    return SampleModifierSettings(
+        filter_containing_only=lists["filter_samples_containing_only"],
+        dominant_classes=lists["dominant_target_classes"],
+        minimum_imbalance=imbalance,
+        num_duplicates=config.num_duplicates,
+        max_training_samples=config.max_training_samples,
+        class_mapping=mapping,
+    )
 
 
 def _kitti(spec: _Spec) -> KittiExport:
@@ -105,7 +141,7 @@ def _kitti(spec: _Spec) -> KittiExport:
         partition_mode=cast(Literal["random", "sequence"], mode),
         num_partitions=partitions,
         val_split=as_written(config.val_split) if config.HasField("val_split") else _DEFAULT_VAL_SPLIT,
-        num_shards=_shards(config.num_shards) if config.HasField("num_shards") else _DEFAULT_SHARDS,
+        num_shards=config.num_shards if config.HasField("num_shards") else _DEFAULT_SHARDS,
         kitti_sequence_to_frames_file=config.kitti_sequence_to_frames_file or None,
     )
 
@@ -137,7 +173,7 @@ def _coco(spec: _Spec) -> CocoExport:
     for field, values in ((name, images), ("annotation_files", annotations)):
         if len(values) != partitions:
             raise _wrong_length(spec, field, len(values), f"num_partitions ({partitions})")
-    shards = tuple(map(_shards, config.num_shards)) or (_DEFAULT_SHARDS,)
+    shards = tuple(config.num_shards) or (_DEFAULT_SHARDS,)
     if len(shards) == 1:
         shards *= partitions
     elif len(shards) != partitions:
@@ -149,8 +185,3 @@ def _wrong_length(spec: _Spec, name: str, length: int, allowed: str) -> Exceptio
     field = f"coco_config.{name}"
     message = f"{PREFIX}The length of {name} should be {allowed}, but {field} has {length}"
     return spec.problem(message, field=field, hint="Give one for each fold, validation first.")
-
-
-def _shards(number: int) -> int:
-    """0 means one file, as in NVIDIA's converter."""
-    return number or 1

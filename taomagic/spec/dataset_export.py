@@ -24,7 +24,7 @@ class KittiExport:
     partition_mode: Literal["random", "sequence"]
     num_partitions: int
     val_split: float  #: per cent of the images that go to fold 0; random mode only
-    num_shards: int  #: files for each fold
+    num_shards: int  #: files for each fold; 0 = one, without a shard in its name
     kitti_sequence_to_frames_file: str | None  #: relative to the root; sequence mode only
 
 
@@ -36,7 +36,7 @@ class CocoExport:
     image_dir_names: tuple[str, ...]
     annotation_files: tuple[str, ...]
     num_partitions: int
-    num_shards: tuple[int, ...]  #: one number for each fold
+    num_shards: tuple[int, ...]  #: one number for each fold, as in KittiExport
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +46,18 @@ class SampleModifierSettings:
     All class names are lower-cased.
     """
 
-    filter_containing_only: tuple[str, ...]  #: images whose objects are all of one of these classes are left out
+    filter_containing_only: tuple[
+        str, ...
+    ]  #: images whose objects are all of one of these classes are left out
     dominant_classes: tuple[str, ...]  #: classes that are frequent anyway
-    minimum_imbalance: Mapping[str, float]  #: class -> ratio to a dominant class above which an image is repeated
+    minimum_imbalance: Mapping[
+        str, float
+    ]  #: class -> ratio to a dominant class above which an image is repeated
     num_duplicates: int  #: copies of such an image, beside itself
     max_training_samples: int  #: of all training folds together; 0 = no limit
-    class_mapping: Mapping[str, str]  #: class in the labels -> class that is counted; empty = those of the records
+    class_mapping: Mapping[
+        str, str
+    ]  #: class in the labels -> class that is counted; empty = those of the records
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,9 @@ class DatasetExport:
     class_mapping: Mapping[str, str]
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    sample_modifier: SampleModifierSettings | None = (
+        None  #: ``None`` if the file has no ``sample_modifier_config``
+    )
 
 
 def read_dataset_export(path: Path, *, shown_as: str | None = None) -> DatasetExport:

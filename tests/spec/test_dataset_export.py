@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,13 @@ import pytest
 from google.protobuf import text_format
 
 from taomagic.errors import SpecProblem
-from taomagic.spec.dataset_export import CocoExport, DatasetExport, KittiExport, read_dataset_export
+from taomagic.spec.dataset_export import (
+    CocoExport,
+    DatasetExport,
+    KittiExport,
+    SampleModifierSettings,
+    read_dataset_export,
+)
 from taomagic.spec.ssd_pb2 import DatasetExportConfig
 
 from .conftest import drop, put
@@ -113,10 +120,10 @@ def test_nothing_written_is_the_documented_default(read_export: Read) -> None:
     assert (kitti.val_split, kitti.num_shards) == (20.0, 10)
 
 
-def test_zero_shards_are_one(read_export: Read) -> None:
+def test_zero_shards_stay_zero(read_export: Read) -> None:
     kitti = read_export(put(KITTI, "num_shards", "0", block="kitti_config")).kitti
     assert kitti is not None
-    assert kitti.num_shards == 1
+    assert kitti.num_shards == 0  # one file, but NVIDIA's converter leaves the shard out of its name
 
 
 def test_nvidias_name_of_the_coco_folders(read_export: Read) -> None:
@@ -138,7 +145,7 @@ def test_both_names_of_the_coco_folders_must_agree(read_export: Read, refused: P
 
 
 @pytest.mark.parametrize(
-    ("shards", "expected"), [("4", (4, 4)), ("[4]", (4, 4)), ("[0, 3]", (1, 3)), (None, (10, 10))]
+    ("shards", "expected"), [("4", (4, 4)), ("[4]", (4, 4)), ("[0, 3]", (0, 3)), (None, (10, 10))]
 )
 def test_one_number_of_shards_serves_all_folds(
     read_export: Read, shards: str | None, expected: tuple[int, ...]
@@ -224,10 +231,50 @@ def test_only_one_of_the_two_formats_may_be_there(refused: Problem) -> None:
     assert "coco_config" in refused(KITTI + COCO).message
 
 
-def test_the_sample_modifier_is_refused_with_the_reason(refused: Problem) -> None:
-    found = refused(KITTI + "sample_modifier_config {\nmax_training_samples: 10\n}\n")
-    assert "sample_modifier_config is not supported" in found.message
-    assert found.line == KITTI.count("\n") + 1
+MODIFIER = """sample_modifier_config {
+  filter_samples_containing_only: "Car"
+  dominant_target_classes: ["car"]
+  minimum_target_class_imbalance { key: "Pedestrian" value: 0.3 }
+  num_duplicates: 2
+  max_training_samples: 1000
+}
+"""
+
+
+def test_the_sample_modifier(read_export: Read) -> None:
+    assert read_export(KITTI).sample_modifier is None
+    assert read_export(KITTI + MODIFIER).sample_modifier == SampleModifierSettings(
+        filter_containing_only=("car",),
+        dominant_classes=("car",),
+        minimum_imbalance={"pedestrian": 0.3},
+        num_duplicates=2,
+        max_training_samples=1000,
+        class_mapping={},
+    )
+    mapping = 'sample_modifier_config { source_to_target_class_mapping { key: "Van" value: "Big" }'
+    only_big = f'{mapping} filter_samples_containing_only: "big" }}'
+    found = read_export(KITTI + only_big).sample_modifier
+    assert found is not None
+    assert (found.class_mapping, found.filter_containing_only) == ({"van": "big"}, ("big",))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('only: "Car"', 'only: "Boat"', "'?boat'?"),
+        ('["car"]', '["tram"]', "'?tram'?"),
+        ('key: "Pedestrian"', 'key: "Tram"', "'?tram'?"),
+        ("value: 0.3", "value: -1", "-1"),
+        ('dominant_target_classes: ["car"]', "", "dominant_target_classes should be set"),
+    ],
+)
+def test_bad_values_of_the_sample_modifier_are_located(
+    refused: Problem, old: str, new: str, message: str
+) -> None:
+    found = refused(KITTI + MODIFIER.replace(old, new))
+    assert re.search(message, found.message)
+    assert found.line is not None
+    assert found.line > KITTI.count("\n")
 
 
 def test_an_experiment_is_no_export_file(refused: Problem, documented: str) -> None:

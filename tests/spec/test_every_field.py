@@ -303,15 +303,15 @@ COCO_EXPORT: dict[str, Case] = block(
 )
 MODIFIER: dict[str, Case] = block(
     "sample_modifier_config",
-    filter_samples_containing_only=refused('filter_samples_containing_only: "car"', "not supported"),
-    dominant_target_classes=refused('dominant_target_classes: "car"', "not supported"),
-    minimum_target_class_imbalance=refused(
-        'minimum_target_class_imbalance { key: "car" value: 1 }', "not supported"
+    filter_samples_containing_only=used('filter_samples_containing_only: "car"', "max_training_samples: 5"),
+    dominant_target_classes=used('dominant_target_classes: "car"', "max_training_samples: 5"),
+    minimum_target_class_imbalance=used(
+        'minimum_target_class_imbalance { key: "car" value: 1 }', "max_training_samples: 5"
     ),
-    num_duplicates=refused("num_duplicates: 1", "not supported"),
-    max_training_samples=refused("max_training_samples: 1", "not supported"),
-    source_to_target_class_mapping=refused(
-        'source_to_target_class_mapping { key: "a" value: "b" }', "not supported"
+    num_duplicates=used("num_duplicates: 1", 'dominant_target_classes: "car"'),
+    max_training_samples=used("max_training_samples: 1", "max_training_samples: 5"),
+    source_to_target_class_mapping=used(
+        'source_to_target_class_mapping { key: "a" value: "b" }', "max_training_samples: 5"
     ),
 )
 

@@ -15,13 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from taomagic.engine.console import duration
 from taomagic.engine.data.box_sizes import BoxSizes
 from taomagic.engine.data.images import read_bytes, size_of
+from taomagic.engine.data.kitti import KittiObject
+from taomagic.engine.data.sample_modifier import SampleModifier
 from taomagic.engine.data.sources import CocoSource, Frame, KittiSource, Source
 from taomagic.engine.data.tfrecord import FeatureValue, TFRecordWriter, encode_example, index_path
 from taomagic.errors import DataProblem, SpecProblem, TaoError
 from taomagic.project.paths import PathMap
-from taomagic.spec.dataset_export import DatasetExport
+from taomagic.spec.dataset_export import DatasetExport, SampleModifierSettings
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +40,7 @@ class ConversionReport:
     files
         The TFRecord files, in order; each has an index file beside it.
     num_images
-        Number of images written.
+        Number of images written, copies included.
     num_objects
         Number of objects per class of the records.
     box_sizes
@@ -65,6 +68,7 @@ def convert(
     *,
     paths: PathMap,
     class_names_file: Path | None = None,
+    validation_fold: int | None = None,
     verbose: bool = False,
     log: logging.Logger = logger,
 ) -> ConversionReport:
@@ -82,6 +86,9 @@ def convert(
         Translates the paths in the export file.
     class_names_file
         Class names, one a line; counts only where the export file has no ``target_class_mapping``.
+    validation_fold
+        The fold, by its number in the files' names, that ``sample_modifier_config`` leaves as it is. By default the
+        one that ``val_split`` held out; where there is none, all folds are modified, as in TAO.
     verbose
         Log every object that is left out.
     log
@@ -109,7 +116,12 @@ def convert(
         with tempfile.TemporaryDirectory(
             dir=prefix.parent, prefix=".converting-", ignore_cleanup_errors=True
         ) as folder:
-            return _Conversion(mapping, classes, verbose, log).run(source, prefix, Path(folder), paths)
+            conversion = _Conversion(mapping, classes, verbose, log)
+            if validation_fold is None and source.validation_first:
+                validation_fold = 0
+            return conversion.run(
+                source, prefix, Path(folder), paths, export.sample_modifier, validation_fold
+            )
 
 
 def _classes(export: DatasetExport, class_names_file: Path | None) -> tuple[Mapping[str, str], list[str]]:
@@ -147,9 +159,18 @@ class _Conversion:
         self.unmapped: Counter[str] = Counter()
         self.class_map: dict[str, str] = {}
         self.bad_boxes: dict[str, list[int]] = {}
-        self.images = 0
+        self.images = self.other_sizes = 0
+        self.modifier: SampleModifier | None = None
 
-    def run(self, source: Source, prefix: Path, workshop: Path, paths: PathMap) -> ConversionReport:
+    def run(
+        self,
+        source: Source,
+        prefix: Path,
+        workshop: Path,
+        paths: PathMap,
+        settings: SampleModifierSettings | None,
+        validation_fold: int | None,
+    ) -> ConversionReport:
         """Write everything into the workshop, then move it to its place."""
         # TAO leaves out empty partitions and numbers the others from 0, but keeps the count in the name.
         partitions = [
@@ -160,6 +181,8 @@ class _Conversion:
             raise DataProblem(
                 "there is no image to convert", where=str(prefix), hint="check the data set export file"
             )
+        if settings is not None:
+            self.modifier = SampleModifier(settings, len(partitions), validation_fold)
         clock = _Clock(total, self.log)
         names: list[str] = []
         for number, (keys, shards) in enumerate(partitions):
@@ -168,7 +191,7 @@ class _Conversion:
             for shard, part in enumerate(_sharded(keys, shards)):
                 self.log.info("Writing partition %d, shard %d", number, shard)
                 name = f"{fold}-shard-{shard:05d}-of-{shards:05d}" if shards else fold
-                self._write(source, part, workshop / name, clock)
+                self._write(source, part, workshop / name, number, clock)
                 names.append(name)
             self.log.info("%s", _table(self.objects - before))
         if not self.objects:
@@ -191,57 +214,80 @@ class _Conversion:
             warnings_path=warnings,
         )
 
-    def _write(self, source: Source, keys: list[Any], path: Path, clock: _Clock) -> None:
+    def _write(self, source: Source, keys: list[Any], path: Path, fold: int, clock: _Clock) -> None:
         """Write one shard and its index."""
         with TFRecordWriter(path) as writer:
             for key in keys:
-                writer.write(encode_example(self._features(source.frame(key))))
-                self.images += 1
-                clock.tick(self.images)
+                features, sources, targets = self._features(source.frame(key))
+                times = self.modifier.times(fold, sources, targets) if self.modifier is not None else 1
+                if times:
+                    record = encode_example(features)
+                    for _ in range(times):
+                        writer.write(record)
+                        self.images += 1
+                        for target in targets:
+                            self.objects[target] += 1
+                clock.tick()
         writer.write_index(index_path(path))
 
-    def _features(self, frame: Frame) -> dict[str, FeatureValue]:
-        """Return the features of one image; objects of other classes or with bad boxes are counted and left out."""
+    def _features(self, frame: Frame) -> tuple[dict[str, FeatureValue], list[str], list[str]]:
+        """Return the features of an image, and its objects' classes in the labels and in the records.
+
+        Objects that aren't kept are noted.
+        """
         encoded = read_bytes(frame.image, frame.shown_as)
         width, height = size_of(encoded, frame.shown_as)
-        kept = []
-        for thing, key in zip(frame.objects, frame.box_keys, strict=True):
-            corners = [int(value) for value in thing.box]
-            if not (corners[0] < corners[2] and corners[1] < corners[3]):
-                self.bad_boxes[key] = corners
-                if self.verbose:
-                    self.log.info("Skipping an object with a bad box: %s %s", key, corners)
+        kept, sources, targets = [], [], []
+        for position, thing in enumerate(frame.objects):
+            x1, y1, x2, y2 = map(int, thing.box)
+            if not (x1 < x2 and y1 < y2):
+                self._note_bad_box(f"{frame.key_prefix}{frame.keys[position]}", [x1, y1, x2, y2])
                 continue
-            target = self.mapping.get(thing.name.lower())
+            name = thing.name.lower()
+            target = self.mapping.get(name)
             if target is None:
-                self.unmapped[thing.name.lower()] += 1
-                if self.verbose:
-                    self.log.info("Skipping the class %s in dataset", thing.name.lower())
+                self._note_unmapped(name)
                 continue
-            self.class_map[thing.name] = thing.name.lower()
-            self.objects[target] += 1
+            self.class_map[thing.name] = name
             self.sizes.add(target, thing.box[2] - thing.box[0], thing.box[3] - thing.box[1])
-            kept.append((float(self.ids[target]), thing))
-        things = [thing for _, thing in kept]
+            kept.append(thing)
+            sources.append(name)
+            targets.append(target)
+        _, truncation, occlusion, alpha, boxes, sizes, places, rotation, _ = (
+            zip(*kept, strict=True) if kept else [()] * len(KittiObject._fields)
+        )
         features: dict[str, FeatureValue] = {
             "frame/id": frame.identity.encode(),
             "frame/width": width,
             "frame/height": height,
             "frame/encoded": encoded,
-            "target/object_class_id": [identity for identity, _ in kept],
-            "target/truncation": [thing.truncation for thing in things],
-            "target/occlusion": [thing.occlusion for thing in things],
-            "target/observation_angle": [thing.alpha for thing in things],
-            "target/world_bbox_rot_y": [thing.rotation_y for thing in things],
+            "target/object_class_id": [float(self.ids[target]) for target in targets],
+            "target/truncation": truncation,
+            "target/occlusion": occlusion,
+            "target/observation_angle": alpha,
+            "target/world_bbox_rot_y": rotation,
         }
-        for position, (corner, scale) in enumerate(
-            zip(("x1", "y1", "x2", "y2"), (width, height) * 2, strict=True)
-        ):
-            features[f"target/coordinates_{corner}"] = [thing.box[position] / scale for thing in things]
+        if frame.labelled_size is not None and frame.labelled_size != (width, height):
+            self.other_sizes += 1
+        scales = (frame.labelled_size or (width, height)) * 2
+        for position, corner in enumerate(("x1", "y1", "x2", "y2")):
+            features[f"target/coordinates_{corner}"] = [box[position] / scales[position] for box in boxes]
         for position, (side, axis) in enumerate(zip("hwl", "xyz", strict=True)):
-            features[f"target/world_bbox_{side}"] = [thing.dimensions[position] for thing in things]
-            features[f"target/world_bbox_{axis}"] = [thing.location[position] for thing in things]
-        return features
+            features[f"target/world_bbox_{side}"] = [size[position] for size in sizes]
+            features[f"target/world_bbox_{axis}"] = [place[position] for place in places]
+        return features, sources, targets
+
+    def _note_bad_box(self, key: str, corners: list[int]) -> None:
+        """Record an object whose box is empty or upside down."""
+        self.bad_boxes[key] = corners
+        if self.verbose:
+            self.log.info("Skipping an object with a bad box: %s %s", key, corners)
+
+    def _note_unmapped(self, name: str) -> None:
+        """Count an object of a class that isn't wanted."""
+        self.unmapped[name] += 1
+        if self.verbose:
+            self.log.info("Skipping the class %s in dataset", name)
 
     def _close(self, prefix: Path, workshop: Path) -> None:
         """Log the tables, and write the list of bad boxes."""
@@ -256,6 +302,19 @@ class _Conversion:
         if self.unmapped:
             listed = ", ".join(f"{name} ({count})" for name, count in self.unmapped.most_common())
             self.log.warning("Left out, because target_class_mapping doesn't have these classes: %s", listed)
+        if self.modifier is not None:
+            self.log.info(
+                "sample_modifier_config: %d images left out for their classes, %d beyond max_training_samples; "
+                "%d copies added",
+                self.modifier.filtered,
+                self.modifier.beyond,
+                self.modifier.copies,
+            )
+        if self.other_sizes:
+            self.log.warning(
+                "%d images have another size than their annotation file says; their boxes are scaled with them",
+                self.other_sizes,
+            )
         if self.bad_boxes:
             self.log.warning(
                 "Left out %d objects with an empty or upside-down box; they are listed in %s_warning.json",
@@ -293,15 +352,18 @@ class _Clock:
     """Logs how far a long conversion is."""
 
     def __init__(self, total: int, log: logging.Logger) -> None:
-        self._total, self._log = total, log
+        self._total, self._log, self._done = total, log, 0
         self._began = self._told = time.monotonic()
 
-    def tick(self, done: int) -> None:
-        """Log a line if the last one was some time ago."""
+    def tick(self) -> None:
+        """Count an image; log a line if the last one was some time ago."""
+        self._done += 1
         now = time.monotonic()
-        if now - self._told >= _PROGRESS_EVERY_S and done < self._total:
-            left = (now - self._began) / done * (self._total - done)
-            self._log.info("Converted %d of %d images, about %.0f s left", done, self._total, left)
+        if now - self._told >= _PROGRESS_EVERY_S and self._done < self._total:
+            left = (now - self._began) / self._done * (self._total - self._done)
+            self._log.info(
+                "Converted %d of %d images, about %s left", self._done, self._total, duration(left)
+            )
             self._told = now
 
 

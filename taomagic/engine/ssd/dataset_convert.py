@@ -13,6 +13,8 @@ from taomagic.spec.dataset_export import read_dataset_export
 
 logger = logging.getLogger(__name__)
 
+logger = logging.getLogger(__name__)
+
 
 def run(args: argparse.Namespace, paths: PathMap) -> None:
     """Carry out ``ssd dataset_convert``."""
@@ -22,8 +24,20 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
         logger.info("%s: %s", export.path, note)
     status.write("STARTED", "Starting Object Detection Dataset Convert.")
     class_names = paths.to_host(args.class_names_file) if args.class_names_file else None
+    for note in export.notes:
+        logger.warning("%s: %s", export.path, note)
+    if args.validation_fold is not None and export.sample_modifier is None:
+        logger.warning(
+            "--validation_fold %d has no effect without sample_modifier_config; val_split decides",
+            args.validation_fold,
+        )
     report = convert(
-        export, paths.to_host(args.output), paths=paths, class_names_file=class_names, verbose=args.verbose
+        export,
+        paths.to_host(args.output),
+        paths=paths,
+        class_names_file=class_names,
+        validation_fold=args.validation_fold,
+        verbose=args.verbose,
     )
     for path in report.files:
         say(f"Saved: {paths.to_container(path)}")

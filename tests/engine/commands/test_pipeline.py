@@ -375,5 +375,5 @@ def test_a_flag_without_effect_says_so(project: Project):
         "-o", f"{ROOT}/data/ssd/again/train", "-f", "1",
     )  # fmt: skip
     assert outcome.code == 0, outcome.output
-    assert "--validation_fold is not used: " in outcome.output
+    assert "--validation_fold 1 has no effect without sample_modifier_config" in outcome.output
     assert "--num_processes 3 is not used: " in outcome.output

@@ -94,7 +94,9 @@ def export(**changes: object) -> DatasetExport:
         "kitti_sequence_to_frames_file": None,
     }
     config = KittiExport(**{**values, **changes})  # type: ignore[arg-type]
-    return DatasetExport("convert.txt", "", config, None, None, MAPPING, CLASSES)
+    return DatasetExport(
+        path="convert.txt", text="", kitti=config, coco=None, class_mapping=MAPPING, classes=CLASSES
+    )
 
 
 def experiment(

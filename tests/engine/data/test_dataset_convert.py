@@ -7,6 +7,7 @@ import json
 import logging
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +240,7 @@ def test_a_full_disk_leaves_nothing_half_written(
 
 def test_classes_come_from_a_file_if_the_spec_has_none(kitti: Path, paths: PathMap, tmp_path: Path) -> None:
     bare = export()
-    bare = DatasetExport(bare.path, "", bare.kitti, None, None, {}, ())
+    bare = replace(bare, class_mapping={}, classes=())
     with pytest.raises(SpecProblem, match="no classes are named"):
         convert(bare, tmp_path / "kitti", paths=paths)
     (tmp_path / "names.txt").write_text("Tram\nCar\n\n")
@@ -266,7 +267,9 @@ def coco(folder: Path, boxes: list[dict[str, Any]], **changes: object) -> None:
 def coco_export(partitions: int = 1) -> DatasetExport:
     names = ("instances.json",) * partitions
     config = CocoExport(ROOT, ("image_2",) * partitions, names, partitions, (1,) * partitions)
-    return DatasetExport("convert.txt", "", None, config, None, MAPPING, CLASSES)
+    return DatasetExport(
+        path="convert.txt", text="", kitti=None, coco=config, class_mapping=MAPPING, classes=CLASSES
+    )
 
 
 def test_coco_keeps_the_order_of_the_file(kitti: Path, paths: PathMap, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -286,7 +287,7 @@ def test_records_of_other_classes_are_refused(kitti: Path, paths: PathMap) -> No
     names = kitti / "names.txt"
     names.write_text("boat\ncar\npedestrian\ntram\n")
     one = export()
-    bare = type(one)(one.path, "", one.kitti, None, None, {}, ())
+    bare = replace(one, class_mapping={}, classes=())
     convert(bare, kitti / "tfrecords/kitti", paths=paths, class_names_file=names)
     with pytest.raises(DataProblem, match="class id") as caught:
         TrainingData(experiment(tfrecords=RECORDS), paths, 1)
@@ -294,8 +295,6 @@ def test_records_of_other_classes_are_refused(kitti: Path, paths: PathMap) -> No
 
 
 def test_missing_validation_sources_are_a_spec_problem(kitti: Path, paths: PathMap) -> None:
-    from dataclasses import replace
-
     one = experiment()
     assert one.dataset is not None
     bare = replace(one, dataset=replace(one.dataset, validation_data_sources=()))

@@ -13,6 +13,8 @@ from tfrecord import example_pb2 as independent_pb2
 from tfrecord.reader import tfrecord_loader
 
 from taomagic.engine.data.tfrecord import (
+    Example,
+    FeatureValue,
     TFRecordWriter,
     encode_example,
     index_path,
@@ -86,6 +88,40 @@ def test_the_independent_reader_reads_files_with_their_index(tmp_path: Path) -> 
 
 def test_equal_features_give_equal_bytes_in_any_order() -> None:
     assert encode_example({"a": 1, "b": [2.0]}) == encode_example({"b": [2.0], "a": 1})
+
+
+NUMBERS = st.one_of(
+    st.lists(st.integers(-(2**63), 2**63 - 1), max_size=200),
+    st.lists(st.floats(width=32, allow_nan=False), max_size=200),
+)
+
+
+@hypothesis_settings(max_examples=100, deadline=None)
+@given(
+    st.dictionaries(
+        st.text(st.characters(codec="utf-8"), max_size=200),
+        st.one_of(st.binary(max_size=20_000), st.integers(-(2**63), 2**63 - 1), NUMBERS),
+        max_size=20,
+    )
+)
+def test_the_protobuf_library_reads_what_is_written_and_needs_no_byte_less(features: dict[str, FeatureValue]) -> None:
+    example = Example()
+    example.features.SetInParent()
+    for name, value in features.items():
+        feature = example.features.feature[name]
+        if isinstance(value, bytes):
+            feature.bytes_list.value.append(value)
+        elif isinstance(value, int):
+            feature.int64_list.value.append(value)
+        elif value and all(isinstance(item, int) for item in value):
+            feature.int64_list.value.extend(value)  # type: ignore[arg-type]
+        else:
+            feature.float_list.SetInParent()
+            feature.float_list.value.extend(value)
+    encoded = encode_example(features)
+    assert Example.FromString(encoded) == example
+    # The library orders the map in another way.
+    assert len(encoded) == len(example.SerializeToString())
 
 
 def test_the_index_has_offset_and_size_with_framing(tmp_path: Path) -> None:
