@@ -23,8 +23,6 @@ from taomagic.engine.storage.atomic import atomic_write
 
 #: The operator that marks a tensor. No runtime knows it; it never leaves this module.
 _DOMAIN, _OPERATOR = "taomagic", "Scale"
-#: A padding is part of the convolution behind it on the device, and its output no tensor of its own.
-_PADDING = "/Pad"
 
 
 def mark_quantizers(model: nn.Module) -> None:
@@ -41,8 +39,7 @@ def take_scales(model: onnx.ModelProto) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        By tensor, the largest magnitude that has to survive, in the order of the network. Outputs of paddings are left
-        out, as in TAO.
+        By tensor, the largest magnitude that has to survive, in the order of the network.
     """
     graph = model.graph
     scales: dict[str, float] = {}
@@ -57,9 +54,7 @@ def take_scales(model: onnx.ModelProto) -> dict[str, float]:
             values = {
                 attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute
             }
-            if _PADDING not in source:
-                tensor = renamed.setdefault(source, values["layer"].decode())
-                scales[tensor] = values["scale"]
+            scales[renamed.setdefault(source, values["layer"].decode())] = values["scale"]
     kept = [node for node in graph.node if node.domain != _DOMAIN]
     for node in kept:
         node.input[:] = [renamed.get(name, name) for name in node.input]

@@ -33,8 +33,9 @@ SUFFIX = "_qdq"
 
 _RELU_FAMILY = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU)
 _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
-#: Layers that change no value outside training.
-_NO_OPERATIONS = (nn.Identity, nn.Dropout, nn.Dropout2d)
+#: Layers whose outputs are on the grid of their inputs. A padding is part of the convolution behind it on the device;
+#: TAO rounds it in training, on a grid of its own, and leaves it out of the export.
+_NO_OPERATIONS = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.ZeroPad2d)
 #: Functions whose results are rounded, and how they are called in the name of a quantiser.
 _FUNCTIONS: dict[Any, str] = {
     operator.add: "add",

@@ -104,8 +104,8 @@ def test_sums_and_concatenations_are_rounded_and_numbered():
 
 
 def test_layers_that_compute_nothing_are_passed_over():
-    run = lambda p, x: p["identity"](p["dropout"](p["conv"](x)))  # noqa: E731
-    found = names(run, conv=conv(3), dropout=nn.Dropout(), identity=nn.Identity())
+    run = lambda p, x: p["identity"](p["pad"](p["dropout"](p["conv"](x))))  # noqa: E731
+    found = names(run, conv=conv(3), dropout=nn.Dropout(), pad=nn.ZeroPad2d(1), identity=nn.Identity())
     assert found == ["Input_qdq", "conv_qdq"]
 
 
