@@ -10,6 +10,7 @@ from taomagic.engine.quantization.layers import (
     QuantizedConvTranspose2d,
 )
 from taomagic.engine.quantization.placement import (
+    describe_quantization,
     quantize,
     quantizers,
     restart,
@@ -21,6 +22,7 @@ __all__ = [
     "ActivationQuantizer",
     "QuantizedConv2d",
     "QuantizedConvTranspose2d",
+    "describe_quantization",
     "quantize",
     "quantizers",
     "restart",

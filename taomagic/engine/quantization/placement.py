@@ -122,6 +122,12 @@ def quantizers(model: nn.Module) -> dict[str, ActivationQuantizer]:
     }
 
 
+def describe_quantization(model: nn.Module) -> str:
+    """Return what is quantised in a network, for the log."""
+    kernels = sum(isinstance(m, QuantizedConv2d | QuantizedConvTranspose2d) for m in model.modules())
+    return f"quantisation-aware, 8 bits: {kernels} kernels and {len(quantizers(model))} activations"
+
+
 def restart(model: nn.Module) -> None:
     """Let all scales be found anew in the training that begins: those of a file are those of another training."""
     for quantizer in quantizers(model).values():

@@ -13,9 +13,10 @@ from torch import nn
 from taomagic.engine.console import say
 from taomagic.engine.data.loading import TrainingData, ValidationData
 from taomagic.engine.device import Device, choose_device, prefer
+from taomagic.engine.quantization import describe_quantization
 from taomagic.engine.ssd import weights
 from taomagic.engine.ssd.evaluation import metrics_of, print_table, validate
-from taomagic.engine.ssd.model import SSD, parameter_count
+from taomagic.engine.ssd.model import SSD, Architecture, parameter_count
 from taomagic.engine.ssd.objective import Objective
 from taomagic.engine.ssd.predictor import TorchPredictor
 from taomagic.engine.status import StatusLog
@@ -128,7 +129,8 @@ class SSDNetwork:
         """Return the network in a line, for the log."""
         ssd = _ssd(model)
         shapes = " ".join(f"{h}×{w}" for h, w in ssd.feature_sizes)
-        return f"SSD with {parameter_count(ssd):,} parameters, {len(ssd.anchors)} anchors on maps {shapes}"
+        line = f"SSD with {parameter_count(ssd):,} parameters, {len(ssd.anchors)} anchors on maps {shapes}"
+        return f"{line}; {describe_quantization(ssd)}" if ssd.architecture.quantized else line
 
     def fingerprint(self) -> dict[str, str]:
         """Return hashes of what decides the result."""
@@ -143,7 +145,10 @@ class SSDNetwork:
 
     def load(self, path: Path, shown_as: str) -> tuple[SSD, ModelFile]:
         """Return the network of a checkpoint, and what else is in the file."""
-        return weights.model_from_file(path, self._key, shown_as=shown_as)
+        model, file = weights.model_from_file(path, self._key, shown_as=shown_as)
+        wanted, stored = Architecture.from_experiment(self._experiment, self.classes), model.architecture
+        weights.require_same_quantization(wanted, stored.quantized, bool(stored.channels), shown_as)
+        return model, file
 
     def save(self, path: Path, model: nn.Module, *, epoch: int, state: dict[str, Any]) -> None:
         """Write a checkpoint."""
