@@ -64,7 +64,7 @@ def model_from_file(path: Path, key: str, *, shown_as: str = "") -> tuple[SSD, M
         raise _only_a_backbone(
             "this file holds weights by layer name, but not the network they belong to", name
         )
-    model = SSD(_architecture_of(file.architecture, name))
+    model = _build(_architecture_of(file.architecture, name), name)
     _load_exactly(model, file.weights, name)
     return model, file
 
@@ -88,11 +88,23 @@ def _architecture_of(stored: Mapping[str, Any], name: str) -> Architecture:
     try:
         return Architecture.from_json(stored)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise ModelFileProblem(
-            f"the file's description of its network is damaged ({type(error).__name__}: {error})",
-            where=name,
-            hint="Copy the file again, or use the checkpoint of an earlier epoch.",
-        ) from error
+        raise _damaged_description(error, name) from error
+
+
+def _build(architecture: Architecture, name: str) -> SSD:
+    """Build the network that a file describes."""
+    try:
+        return SSD(architecture)
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise _damaged_description(error, name) from error
+
+
+def _damaged_description(error: Exception, name: str) -> ModelFileProblem:
+    return ModelFileProblem(
+        f"the file's description of its network is damaged ({type(error).__name__}: {error})",
+        where=name,
+        hint="Copy the file again, or use the checkpoint of an earlier epoch.",
+    )
 
 
 @contextmanager
