@@ -12,6 +12,7 @@ from torch import nn
 
 from taomagic.engine.console import duration, say
 from taomagic.engine.device import Device
+from taomagic.engine.quantization import share_scales
 from taomagic.engine.status import StatusLog
 from taomagic.engine.storage.model_file import file_fingerprint
 from taomagic.engine.training import state
@@ -134,8 +135,10 @@ class TrainingRun:
         """Return what a training step does, with the state that the start brings along."""
         network = self.network
         network.freeze(start.model)
-        model = start.model if self.world.is_alone else share_batch_norm(start.model)
-        start.model = model
+        if not self.world.is_alone:
+            start.model = share_batch_norm(start.model)
+            share_scales(start.model)
+        model = start.model
         optimizer = build_optimizer(self.settings.optimizer, model.parameters())
         average = WeightAverage(model) if self.settings.model_ema else None
         scaler = self.device.loss_scaler(self.settings.cost_scaling)
