@@ -82,7 +82,8 @@ def kept_filters(
     """Return the indices of the filters that stay, ascending.
 
     The count is the number of statistics strictly above ``threshold``, raised to ``min_filters``, rounded up to a
-    multiple of ``granularity``, and never more than there are. The strongest are taken; of equals, the first.
+    multiple of ``granularity``, and never more than there are. The strongest are taken; of equals, the first. One
+    stays in any case: there are no layers without filters.
 
     Parameters
     ----------
@@ -96,7 +97,7 @@ def kept_filters(
         ``-nf``.
     """
     depth = len(statistics)
-    count = max(int((statistics > threshold).sum()), min(min_filters, depth))
+    count = max(int((statistics > threshold).sum()), min(min_filters, depth), 1)
     count = min(-(-count // granularity) * granularity, depth)
     strongest = np.argsort(-statistics, kind="stable")[:count]
     return np.sort(strongest).astype(np.int64)

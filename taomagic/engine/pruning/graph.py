@@ -108,7 +108,7 @@ class ChannelGraph:
         self._frozen: set[int] = set()
         self._modules = dict(model.named_modules())
         self._excluded = excluded
-        graph = _Tracer().trace(model)
+        graph = _trace(model)
         calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
         self._shared = {path for path, count in calls.items() if count > 1}
         layouts: dict[fx.Node, Layout] = {}
@@ -240,6 +240,17 @@ class ChannelGraph:
                 return None
             axes += layout
         return tuple(axes)
+
+
+def _trace(model: nn.Module) -> fx.Graph:
+    """Return the graph of a network as it is outside training, where layers are not replaced by functions."""
+    training = {module for module in model.modules() if module.training}
+    model.eval()
+    try:
+        return _Tracer().trace(model)
+    finally:
+        for module in training:
+            module.training = True
 
 
 def _cat_dimension(node: fx.Node) -> Any:

@@ -26,14 +26,32 @@ from taomagic.errors import UsageProblem
 
 logger = logging.getLogger(__name__)
 
+#: Names of layers that a hint shows where none is near.
+_SHOWN = 12
+
 
 @dataclass(frozen=True)
 class LayerReport:
-    """What happened to one convolution."""
+    """What happened to one convolution.
+
+    Attributes
+    ----------
+    name
+        Of the layer.
+    indices
+        The filters that stay, ascending.
+    total
+        How many it had.
+    """
 
     name: str
-    kept: int
+    indices: tuple[int, ...]
     total: int
+
+    @property
+    def kept(self) -> int:
+        """How many filters stay."""
+        return len(self.indices)
 
 
 @dataclass(frozen=True)
@@ -92,7 +110,7 @@ def prune(
     granularity
         ``-pg``: the number of filters kept is a multiple of this, or all of them.
     min_filters
-        ``-nf``: at least so many stay in every layer that has them.
+        ``-nf``: at least so many stay in every layer that has them; one always does.
     excluded
         ``-el``: names of layers that keep all their filters, and so do the layers that share their channels.
     layer_name
@@ -136,18 +154,27 @@ def prune(
 
     logger.info("Pruning model and appending pruned nodes to new graph")
     state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
-    before = _count(state)
+    counted = _counted(model)
+    before = sum(state[name].numel() for name in counted)
+    staying: dict[str, tuple[int, ...]] = {}
     for cut in graph.cuts:
         offsets = np.cumsum([0, *(graph.size(axis) for axis in cut.layout)])[:-1]
         pieces = [
             kept[graph.root(axis)] + int(offset) for axis, offset in zip(cut.layout, offsets, strict=True)
         ]
-        indices_along = torch.cat(pieces).to(state[cut.key].device)
+        indices_along = torch.cat(pieces)
+        if cut.dim == 0:
+            staying[cut.key] = tuple(indices_along.tolist())
         if len(indices_along) < state[cut.key].shape[cut.dim]:
+            indices_along = indices_along.to(state[cut.key].device)
             state[cut.key] = state[cut.key].index_select(cut.dim, indices_along)
 
     layers = tuple(
-        LayerReport(layer_name(path), state[f"{path}.weight"].shape[0], module.out_channels)
+        LayerReport(
+            layer_name(path),
+            staying.get(f"{path}.weight", tuple(range(module.out_channels))),
+            module.out_channels,
+        )
         for path, module in modules.items()
         if isinstance(module, nn.Conv2d)
     )
@@ -156,19 +183,21 @@ def prune(
         state_dict=state,
         layers=layers,
         parameters_before=before,
-        parameters_after=_count(state),
+        parameters_after=sum(state[name].numel() for name in counted),
     )
 
 
-def _count(state: dict[str, Tensor]) -> int:
-    return sum(tensor.numel() for name, tensor in state.items() if not name.endswith("num_batches_tracked"))
+def _counted(model: nn.Module) -> list[str]:
+    """Return the names of what Keras counts: parameters and batch-norm statistics, but no scales of quantisers."""
+    statistics = [n for n, _ in model.named_buffers() if n.endswith(("running_mean", "running_var"))]
+    return [*dict(model.named_parameters()), *statistics]
 
 
 def _check_numbers(threshold: float, granularity: int, min_filters: int) -> None:
     for flag, value, valid, allowed in (
         ("-pth", threshold, threshold >= 0, "0 or more"),
         ("-pg", granularity, granularity >= 1, "1 or more"),
-        ("-nf", min_filters, min_filters >= 1, "1 or more"),
+        ("-nf", min_filters, min_filters >= 0, "0 or more"),
     ):
         if not valid:
             raise UsageProblem(
@@ -186,5 +215,7 @@ def _check_choice(flag: str, value: str, valid: tuple[str, ...]) -> None:
 def _check_names(excluded: frozenset[str], names: list[str]) -> None:
     for name in sorted(excluded.difference(names)):
         near = difflib.get_close_matches(name, names, n=3)
-        hint = f"Did you mean {', '.join(near)}?" if near else f"There are {', '.join(filter(None, names))}."
+        layers = [name for name in names if name]
+        some = ", ".join(layers[:_SHOWN]) + (", …" if len(layers) > _SHOWN else "")
+        hint = f"Did you mean {', '.join(near)}?" if near else f"There are {some}; prune -v tells them all."
         raise UsageProblem(f"-el names the layer {name!r}, and the network has none of that name", hint=hint)

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from taomagic.engine.pruning.prune import PruneReport, prune
 from taomagic.errors import UsageProblem
 
+from .nets import rebuilt
+
 
 def conv(inputs: int, outputs: int, kernel: int = 3, **settings: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False, **settings)
@@ -98,24 +100,6 @@ def ready(net: nn.Module, seed: int = 0) -> nn.Module:
             module.running_mean.copy_(torch.arange(module.num_features) / 100)
             nn.init.uniform_(module.running_var, 0.5, 1.5)
     return net.eval()
-
-
-def rebuilt(net: nn.Module, report: PruneReport) -> nn.Module:
-    """Return a net of the new widths that has taken the state dict strictly."""
-    small = copy.deepcopy(net)
-    for path, module in small.named_modules():
-        if isinstance(module, nn.Conv2d):
-            weight = report.state_dict[f"{path}.weight"]
-            depthwise = module.groups == module.in_channels > 1
-            module.out_channels = weight.shape[0]
-            module.in_channels = weight.shape[0] if depthwise else weight.shape[1] * module.groups
-            module.groups = weight.shape[0] if depthwise else module.groups
-            module.weight = nn.Parameter(torch.empty_like(weight))
-        elif isinstance(module, nn.BatchNorm2d):
-            replacement = nn.BatchNorm2d(report.state_dict[f"{path}.weight"].shape[0])
-            module.__dict__.update(replacement.__dict__)
-    small.to(next(net.parameters()).dtype).load_state_dict(report.state_dict, strict=True)
-    return small.eval()
 
 
 def silenced(net: nn.Module, report: PruneReport) -> nn.Module:
@@ -277,7 +261,7 @@ def test_layers_have_the_names_that_the_caller_gives_them():
         ({"excluded": ["heat"]}, "Did you mean head"),
         ({"excluded": ["zzzzz"]}, "There are "),
         ({"granularity": 0}, "-pg is 0"),
-        ({"min_filters": 0}, "-nf is 0"),
+        ({"min_filters": -1}, "-nf is -1"),
         ({"threshold": -1.0}, "-pth is -1"),
         ({"normalizer": "L1"}, "max, L2"),
         ({"equalization": "mean"}, "arithmetic_mean"),
