@@ -48,7 +48,7 @@ def is_alive(process: Mapping[str, Any], directory: Path) -> bool:
     pid = int(process["supervisor"])
     if "argv" in process:
         # A notebook's kernel has the name of its connection file in its command line, which no other one has.
-        return _command_line(pid) == process["argv"]
+        return bool(_command_line(pid) == process["argv"])
     return is_supervisor(pid, directory)
 
 

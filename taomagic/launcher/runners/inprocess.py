@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any, TextIO
 
 from taomagic.errors import StageInterrupted, TaoError
 from taomagic.launcher import processes, records
@@ -100,7 +100,8 @@ class InProcessRun:
         log = Log(self.job.log_path, self._key.encode())
         ended = {"exit_code": 1, "signal": None, "stopped": False}
         try:
-            with interrupts_heard(), _surroundings(self._context, self._environ()), self._copied(log):
+            surroundings = _surroundings(self._context, self._environ())
+            with interrupts_heard(), breakpoints_heard(), surroundings, self._copied(log):
                 self._engine.run(self._words)
             ended["exit_code"] = 0
         except (KeyboardInterrupt, BdbQuit) as stop:
@@ -145,7 +146,7 @@ class InProcessRun:
 class _Copy:
     """A text stream that also writes to a log. All else about it is the stream's: a debugger asks for a lot."""
 
-    def __init__(self, stream: IO[str], log: Log, key: str) -> None:
+    def __init__(self, stream: TextIO, log: Log, key: str) -> None:
         self._stream, self._log = stream, log
         self._key = key if len(key) >= SHORTEST_KEY else ""
 
@@ -161,6 +162,25 @@ class _Copy:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+@contextmanager
+def breakpoints_heard() -> Iterator[None]:
+    """Let ``breakpoint()`` open a debugger.
+
+    A kernel loads debugpy, for the debugger of the page, whose hook ignores every breakpoint unless that debugger is
+    on (ipykernel's issue 897). Python's own hook opens pdb, which the kernel has made IPython's, or what
+    ``PYTHONBREAKPOINT`` names. A hook that somebody else has set stays.
+    """
+    before = sys.breakpointhook
+    debugpy = sys.modules.get("debugpy")
+    is_debugpys = getattr(before, "__module__", "").partition(".")[0] == "debugpy"
+    if debugpy is not None and is_debugpys and not debugpy.is_client_connected():
+        sys.breakpointhook = sys.__breakpointhook__
+    try:
+        yield
+    finally:
+        sys.breakpointhook = before
 
 
 @contextmanager
@@ -202,9 +222,11 @@ def release_last_failure() -> None:
 
     They are kept for ``%debug`` until then.
     """
-    failure = getattr(sys, "last_value", None)
-    trace: TracebackType | None = getattr(failure, "__traceback__", None)
+    trace: TracebackType | None = getattr(sys, "last_traceback", None)
     while trace is not None and trace.tb_frame.f_code is not InProcessRun.carry_out.__code__:
         trace = trace.tb_next
     if trace is not None:
         traceback.clear_frames(trace)
+        for frame, _ in traceback.walk_tb(trace):
+            # Before Python 3.13 whoever drew the frame has left a copy of its variables there; this updates it.
+            _ = frame.f_locals
