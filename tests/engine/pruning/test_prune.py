@@ -154,6 +154,59 @@ def test_a_chain_of_shortcuts_keeps_the_same_channels_throughout():
     assert len(kept[0]) < 24
 
 
+class Pair(nn.Module):
+    """Two convolutions that are added up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.head = conv(1, 2, 1), conv(1, 2, 1), nn.Conv2d(2, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.a(x) + self.b(x))
+
+
+@pytest.mark.parametrize(
+    ("equalization", "threshold", "expected"),
+    [
+        # Norms (10, 1) and (0.1, 0.4) become (1, 0.1) and (0.25, 1): normalised first, then merged.
+        ("union", 0.9, (0, 1)),  # (1, 1)
+        ("intersection", 0.2, (0,)),  # (0.25, 0.1)
+        ("intersection", 0.09, (0, 1)),
+        ("arithmetic_mean", 0.6, (0,)),  # (0.625, 0.55)
+        ("arithmetic_mean", 0.54, (0, 1)),
+        ("geometric_mean", 0.32, (0,)),  # (0.5, 0.3162)
+        ("geometric_mean", 0.316, (0, 1)),
+    ],
+)
+def test_hand_worked_statistics_of_an_addition(equalization, threshold, expected):
+    net = Pair()
+    net.a.weight.data = torch.tensor([10.0, -1.0]).reshape(2, 1, 1, 1)
+    net.b.weight.data = torch.tensor([-0.1, 0.4]).reshape(2, 1, 1, 1)
+    report = cut(net, equalization=equalization, threshold=threshold, granularity=1, min_filters=0)
+    kept = {layer.name: layer.indices for layer in report.layers}
+    assert kept == {"a": expected, "b": expected, "head": (0, 1, 2, 3, 4)}
+    assert torch.equal(report.state_dict["head.weight"], net.head.weight[:, list(expected)])
+
+
+def test_hand_worked_statistics_with_the_l2_normaliser():
+    net = Pair()
+    net.a.weight.data = torch.tensor([3.0, 4.0]).reshape(2, 1, 1, 1)  # 3 / 5 · 2 = 1.2 and 4 / 5 · 2 = 1.6
+    net.b.weight.data = torch.tensor([6.0, 8.0]).reshape(2, 1, 1, 1)  # the same, for it is twice as strong
+    for threshold, expected in ((1.19, (0, 1)), (1.21, (1,)), (1.61, (1,))):
+        report = cut(net, normalizer="L2", threshold=threshold, granularity=1, min_filters=0)
+        assert {layer.name: layer.indices for layer in report.layers}["b"] == expected
+
+
+def test_a_network_in_training_is_pruned_as_outside_of_it_and_stays_in_training():
+    net = ready(ResidualChain())
+    expected = cut(net).channels
+    net.train()
+    net.a.bn.eval()
+    assert cut(net).channels == expected
+    assert net.training
+    assert not net.a.bn.training
+
+
 def test_union_keeps_what_any_layer_wants_and_intersection_what_all_want():
     net = ready(ResidualChain())
     counts = [widths(cut(net, equalization=e, granularity=1))["stem"] for e in ("intersection", "union")]
