@@ -271,9 +271,13 @@ def _data(draw: st.DrawFn, places: Places, *, from_records: bool, validated: boo
         block.append(("validation_data_sources", folders))
     _maybe(draw, "include_difficult_in_training", _FLAG, block)
     _maybe(draw, "type", st.just(Text("kitti")), block)
-    targets = draw(st.lists(st.sampled_from(places.classes), min_size=1, max_size=3))
+    # Records hold class ids, so their classes are given; labels hold names, which may go anywhere.
+    names = places.classes if from_records else draw(st.permutations(places.classes))
+    targets = (
+        names if from_records else draw(st.lists(st.sampled_from(places.classes), min_size=1, max_size=3))
+    )
     spelled = st.sampled_from([str.lower, str.upper, str.title])
-    for name, target in zip(draw(st.permutations(places.classes)), targets, strict=False):
+    for name, target in zip(names, targets, strict=False):
         entry: Block = [("key", Text(draw(spelled)(name))), ("value", Text(draw(spelled)(target)))]
         block.append(("target_class_mapping", entry))
     return block
@@ -303,7 +307,7 @@ def experiments(draw: st.DrawFn, places: Places = Places(), *, tiny: bool = Fals
         ("augmentation_config", _augmentation(draw, tiny=tiny)),
         ("dataset_config", _data(draw, places, from_records=from_records, validated=validated)),
     ]
-    _maybe(draw, "random_seed", _whole(0, 2**31), block)
+    _maybe(draw, "random_seed", _whole(0, 2**32 - 1), block)
     return block
 
 

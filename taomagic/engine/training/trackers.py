@@ -129,7 +129,7 @@ class Trackers:
     def step(self, global_step: int, loss: float, lr: float) -> None:
         """Report a training step; ``global_step`` counts from the first epoch's first step."""
         for tracker in tuple(self._trackers):
-            self._guarded(tracker, lambda tracker=tracker: tracker.step(global_step, loss, lr))
+            self._guarded(tracker, lambda one: one.step(global_step, loss, lr))
 
     def epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Report the metrics of an epoch: those named ``AP_…``, ``mAP`` and ``validation_loss``."""
@@ -139,17 +139,17 @@ class Trackers:
             if name.startswith("AP_") or name in {"mAP", "validation_loss"}
         }
         for tracker in tuple(self._trackers) if shown else ():
-            self._guarded(tracker, lambda tracker=tracker: tracker.epoch(epoch, shown))
+            self._guarded(tracker, lambda one: one.epoch(epoch, shown))
 
     def close(self, *, failed: bool = False) -> None:
         """End the runs, after what was reported has been sent; ``failed`` marks them so where a service can."""
         for tracker in tuple(self._trackers):
-            self._guarded(tracker, lambda tracker=tracker: tracker.close(failed=failed))
+            self._guarded(tracker, lambda one: one.close(failed=failed))
         self._trackers.clear()
 
-    def _guarded(self, tracker: _Tracker, report: Callable[[], None]) -> None:
+    def _guarded(self, tracker: _Tracker, report: Callable[[_Tracker], None]) -> None:
         try:
-            report()
+            report(tracker)
         except (
             Exception
         ) as error:  # a service's library may raise anything, and none of it is worth a training
