@@ -82,6 +82,10 @@ class Command:
         if self.action == "run" and not self.typed:
             object.__setattr__(self, "typed", (*filter(None, (self.subtask,)), *self.args))
 
+    def __repr__(self) -> str:
+        """Return it as typed, without the key: tracebacks show the values of variables."""
+        return f"<Command {self.masked()}>"
+
     @property
     def runs_program(self) -> bool:
         """Whether this is ``tao TASK run PROGRAM …``: the program is run in the task's container, not the task."""

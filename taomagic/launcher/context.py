@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from taomagic.errors import EnvironmentProblem
@@ -30,7 +30,8 @@ class Context:
 
     project_dir: Path
     cwd: Path
-    environ: Mapping[str, str]
+    # Not shown where values of variables are, in tracebacks: a key may be among them.
+    environ: Mapping[str, str] = field(repr=False)
     mounts: MountMap
 
     @property

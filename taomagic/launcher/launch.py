@@ -124,8 +124,15 @@ def _reject_undecodable(command: Command, context: Context) -> None:
     """Refuse words that aren't text: neither a record nor an engine's API, both JSON, can hold them as they are."""
     words = [*command.typed, *(part for volume in command.volumes for part in volume)]
     for word in (*words, str(context.cwd), str(context.project_dir)):
+        if "\0" in word:
+            shown = word.replace("\0", "\ufffd")
+            raise UsageProblem(
+                f'"{shown}" holds a null character.',
+                where=f"tao {command.label}",
+                hint="No file has such a name, and no program can be given it.",
+            )
         if any("\ud800" <= letter <= "\udfff" for letter in word):
-            shown = word.encode(errors="surrogateescape").decode(errors="replace")
+            shown = "".join("\ufffd" if "\ud800" <= letter <= "\udfff" else letter for letter in word)
             raise UsageProblem(
                 f'"{shown}" isn\'t UTF-8 text.',
                 where=f"tao {command.label}",
