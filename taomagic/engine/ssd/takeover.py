@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from taomagic.engine.backbones.torchvision_names import recognise
+from taomagic.engine.backbones.torchvision_names import Network, recognise
 from taomagic.engine.backbones.torchvision_weights import norms_behind, take
 from taomagic.engine.quantization.placement import QUANTIZERS
 from taomagic.engine.ssd.model import SSD, Architecture, keras_name
@@ -232,8 +232,32 @@ def take_by_name(model: SSD, offered: Mapping[str, Tensor], where: str) -> None:
     report_random(own, fitting)
 
 
+def torchvision_network(state: Mapping[str, Tensor], wanted: Architecture, where: str) -> Network | None:
+    """Return which of torchvision's networks a state dict belongs to; ``None`` if to none that is known.
+
+    Raises
+    ------
+    ModelFileProblem
+        It is another one than the spec builds.
+    """
+    network = recognise(state)
+    if network is not None and network.backbone != (wanted.arch, wanted.nlayers):
+        raise other_architecture(f"{network.title} in torchvision's layout", wanted, where)
+    return network
+
+
+def unknown_network(state: Mapping[str, Tensor], where: str) -> ModelFileProblem:
+    """Return the error for a state dict of no network that is known."""
+    return ModelFileProblem(
+        f"the names in this file are of no network that is known here ({shortened(list(state), 3)})",
+        where=where,
+        hint="Taken are torchvision's ResNet, VGG, MobileNetV2, SqueezeNet and GoogLeNet, and networks of "
+        "taomagic's own.",
+    )
+
+
 def take_from_torchvision(
-    model: SSD, state: Mapping[str, Tensor], image_mean: tuple[float, ...], where: str
+    model: SSD, network: Network, state: Mapping[str, Tensor], image_mean: tuple[float, ...], where: str
 ) -> None:
     """Load a state dict in the layout of torchvision's networks into the backbone, as far as the two agree.
 
@@ -241,6 +265,8 @@ def take_from_torchvision(
     ----------
     model
         The network of the spec.
+    network
+        Which of torchvision's it is, from :func:`torchvision_network`.
     state
         Tensors by torchvision's names.
     image_mean
@@ -251,19 +277,9 @@ def take_from_torchvision(
     Raises
     ------
     ModelFileProblem
-        It is another network, at another width, or none that is known.
+        Most of its convolutions have other shapes.
     """
-    network = recognise(state)
     wanted = model.architecture
-    if network is None:
-        raise ModelFileProblem(
-            f"the names in this file are of no network that is known here ({shortened(list(state), 3)})",
-            where=where,
-            hint="Taken are torchvision's ResNet, VGG, MobileNetV2, SqueezeNet and GoogLeNet, and networks of "
-            "taomagic's own.",
-        )
-    if network.backbone != (wanted.arch, wanted.nlayers):
-        raise other_architecture(f"{network.title} in torchvision's layout", wanted, where)
     taken = take(model.backbone, network, state, image_mean)
     if len(taken.misfits) > _MOST_MISFITS * len(network.units):
         path, theirs, ours = taken.misfits[0]

@@ -17,6 +17,7 @@ from taomagic.engine.quantization import restart
 from taomagic.engine.quantization.placement import SUFFIX
 from taomagic.engine.ssd.model import SSD, Architecture
 from taomagic.engine.ssd.takeover import (
+    BACKBONE,
     adapt_first_convolution,
     backbone_misfits,
     by_module_names,
@@ -28,6 +29,8 @@ from taomagic.engine.ssd.takeover import (
     shortened,
     take_by_name,
     take_from_torchvision,
+    torchvision_network,
+    unknown_network,
 )
 from taomagic.engine.storage.header import form_of_file
 from taomagic.engine.storage.model_file import MODEL_SUFFIXES, ModelFile, load_model, save_model
@@ -182,11 +185,15 @@ def starting_model(
     with _shown_as(path, shown_as):
         if form_of_file(path) in STATE_DICT_FORMS:
             state = read_state_dict(path)
-            model = SSD(architecture)
-            if not any(name in state for name in model.state_dict()):
+            network = torchvision_network(state, architecture, shown_as)
+            if network is not None:
+                model = SSD(architecture)
                 assert experiment.augmentation is not None
-                take_from_torchvision(model, state, mean_of(experiment.augmentation), shown_as)
+                take_from_torchvision(model, network, state, mean_of(experiment.augmentation), shown_as)
                 return model
+            # Somebody may have saved a network of ours from Python.
+            if not any(name.startswith(BACKBONE) for name in state):
+                raise unknown_network(state, shown_as)
             file = ModelFile(architecture=architecture.to_json(), weights=state)
         else:
             file = load_model(path, key, by_content=True)
