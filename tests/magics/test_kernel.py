@@ -31,6 +31,11 @@ class Cell:
         return "".join(each["text"] for each in self.outputs if each.get("name") == "stdout")
 
     @property
+    def told(self) -> str:
+        """What was printed, and the error."""
+        return "\n".join([self.stdout, *(line for each in self.outputs for line in each.get("traceback", []))])
+
+    @property
     def error(self) -> dict[str, Any]:
         return next(each for each in self.outputs if "ename" in each)
 
