@@ -33,7 +33,9 @@ class Cell:
     @property
     def told(self) -> str:
         """What was printed, and the error."""
-        return "\n".join([self.stdout, *(line for each in self.outputs for line in each.get("traceback", []))])
+        return "\n".join(
+            [self.stdout, *(line for each in self.outputs for line in each.get("traceback", []))]
+        )
 
     @property
     def error(self) -> dict[str, Any]:
