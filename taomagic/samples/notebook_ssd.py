@@ -329,7 +329,7 @@ from PIL import Image
 session = onnxruntime.InferenceSession(experiment / "export/ssd_sample.onnx")
 _, channels, height, width = session.get_inputs()[0].shape
 photo = Image.open(data / "testing/image_2/000000.jpg").convert("RGB")
-pixels = np.asarray(photo.resize((width, height)), dtype=np.float32)
+pixels = np.asarray(photo.resize((width, height), Image.Resampling.LANCZOS), dtype=np.float32)
 blue_green_red = pixels[:, :, ::-1] - np.array([103.939, 116.779, 123.68], dtype=np.float32)
 batch = np.ascontiguousarray(blue_green_red.transpose(2, 0, 1)[None])
 
