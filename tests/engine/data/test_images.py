@@ -95,3 +95,15 @@ def test_grey_preprocessing_weighs_the_channels() -> None:
 def test_the_tfrecord_pipeline_has_its_own_default_mean() -> None:
     assert images.mean_of(settings(), tfrecords=True) == (103.53, 116.28, 123.675)
     assert images.mean_of(settings(image_mean=(1.0, 2.0, 3.0)), tfrecords=True) == (1.0, 2.0, 3.0)
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_both_libraries_decode_a_jpeg_alike(subsampling: int) -> None:
+    """TAO reads with Pillow; what is read here with OpenCV must be the same pixels."""
+    coarse = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
+    image = np.asarray(cv2.resize(coarse, (123, 71), interpolation=cv2.INTER_CUBIC), np.uint8)
+    buffer = io.BytesIO()
+    Pillow.fromarray(image).save(buffer, "JPEG", quality=80, subsampling=subsampling)
+    with Pillow.open(buffer) as picture:
+        expected = np.asarray(picture.convert("RGB"))
+    np.testing.assert_array_equal(images.decode(buffer.getvalue(), "a"), expected)
