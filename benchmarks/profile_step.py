@@ -2,7 +2,7 @@
 
     python benchmarks/profile_step.py [--threads 2] [--steps 5] [--label after]
 
-Another version of taomagic is measured by putting its checkout first: ``PYTHONPATH=OLD python benchmarks/profile_step.py``.
+Another version is measured by putting its checkout first: ``PYTHONPATH=OLD python benchmarks/profile_step.py``.
 Decoding is paid once an image; the steps that are timed come after it, as in all epochs but the first.
 """
 
@@ -44,11 +44,14 @@ class Clock:
 
     @contextmanager
     def of(self, part: str) -> Iterator[None]:
+        """Time what happens in the block."""
         start = time.perf_counter()
         yield
         self.parts[part].append(time.perf_counter() - start)
 
     def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function whose calls are timed."""
+
         def call(*args: Any, **kwargs: Any) -> Any:
             with self.of(part):
                 return function(*args, **kwargs)
@@ -111,6 +114,11 @@ def main() -> None:
                 regularizer.add_gradients()
             with clock.of("optimiser"):
                 optimizer.step()
+    report(clock, arguments)
+
+
+def report(clock: Clock, arguments: argparse.Namespace) -> None:
+    """Print the table."""
     whole = statistics.median(clock.parts["step"])
     print(
         f"{arguments.label} {arguments.threads} thread(s), batch {arguments.batch}, median of {arguments.steps} steps"

@@ -2,8 +2,8 @@
 
     python benchmarks/scaling.py [--epochs 3]
 
-Runs ``ssd train`` as a user does, and reads the seconds an epoch from ``status.json``; the first epoch, which decodes the
-images, isn't counted. ResNet-18 at half width and 300×300.
+Runs ``ssd train`` as a user does, and reads the seconds an epoch from ``status.json``; the first epoch, which decodes
+the images, isn't counted. ResNet-18 at half width and 300×300.
 """
 
 from __future__ import annotations

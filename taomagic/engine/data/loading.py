@@ -441,9 +441,10 @@ def _without_difficult(labels: list[Labels]) -> list[Labels]:
 
 
 def on_device(batches: Iterable[Batch], device: torch.device) -> Generator[Batch, None, None]:
-    """Yield the batches with their tensors on a device; on a GPU each is copied while the one before it is used.
+    """Yield the batches with their images on a device; on a GPU each is copied while the one before it is used.
 
-    The copies run on a stream of their own, so that a step never waits for its batch. On a CPU nothing happens.
+    The copies run on a stream of their own, so that a step never waits for its batch. Boxes and labels stay on the
+    CPU, where they are matched while the GPU computes. On a CPU nothing happens.
     """
     if device.type != "cuda":
         yield from batches
@@ -453,18 +454,12 @@ def on_device(batches: Iterable[Batch], device: torch.device) -> Generator[Batch
     def copied() -> Generator[tuple[Batch, torch.cuda.Event], None, None]:
         for batch in batches:
             with torch.cuda.stream(stream):
-                moved = replace(
-                    batch,
-                    images=batch.images.to(device, non_blocking=True),
-                    boxes=batch.boxes.to(device, non_blocking=True),
-                    labels=batch.labels.to(device, non_blocking=True),
-                    difficult=batch.difficult.to(device, non_blocking=True),
-                )
+                moved = replace(batch, images=batch.images.to(device, non_blocking=True))
                 yield moved, stream.record_event()
 
     for batch, arrived in one_ahead(copied()):
         current = torch.cuda.current_stream(device)
         current.wait_event(arrived)
-        for tensor in (batch.images, batch.boxes, batch.labels, batch.difficult):
-            tensor.record_stream(current)  # so that its memory isn't given away while this stream reads it
+        # So that their memory isn't given away while this stream reads them.
+        batch.images.record_stream(current)
         yield batch

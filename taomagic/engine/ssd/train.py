@@ -44,8 +44,6 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
         raise UsageProblem(
             "--arch dssd: the embedded engine has no DSSD", where="ssd train", hint="Drop --arch."
         )
-    if args.use_multiprocessing:
-        logger.info("--use_multiprocessing: not needed, images are decoded once and stay in memory.")
     # Flags go before what the spec says.
     named = experiment.training.load_model
     model = args.model or (named.path if named is not None else "")
@@ -66,8 +64,14 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
         logger.warning("cost_scaling has nothing to scale: it belongs to --use_amp on a GPU.")
     join(device.torch_device)
     status = StatusLog(results_dir if world().is_main else None)
-    images = TrainingData(experiment, paths, experiment.random_seed)
-    network = SSDNetwork(experiment, paths, args.key)
+    images = TrainingData(
+        experiment,
+        paths,
+        experiment.random_seed,
+        use_multiprocessing=args.use_multiprocessing or experiment.training.use_multiprocessing,
+        on_gpu=device.is_cuda,
+    )
+    network = SSDNetwork(experiment, paths, args.key, on_gpu=device.is_cuda)
     logger.info("Number of images in the training dataset:\t%6d", len(images))
     logger.info("Number of images in the validation dataset:\t%6d", network.validation_images)
     TrainingRun(network, images, command, device, status).run()
@@ -85,9 +89,11 @@ class SSDNetwork:
         Container paths to host paths.
     key
         Of the checkpoints.
+    on_gpu
+        Whether it is trained on a GPU.
     """
 
-    def __init__(self, experiment: SSDExperiment, paths: PathMap, key: str) -> None:
+    def __init__(self, experiment: SSDExperiment, paths: PathMap, key: str, *, on_gpu: bool = False) -> None:
         assert experiment.training is not None
         assert experiment.evaluation is not None
         assert experiment.nms is not None
@@ -104,7 +110,7 @@ class SSDNetwork:
         self.seed = experiment.random_seed
         self.validation_period = experiment.evaluation.validation_period
         has_validation = bool(experiment.dataset.validation_data_sources)
-        self._validation = ValidationData(experiment, paths) if has_validation else None
+        self._validation = ValidationData(experiment, paths, on_gpu=on_gpu) if has_validation else None
 
     @property
     def has_validation(self) -> bool:

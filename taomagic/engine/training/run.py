@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from taomagic.engine.console import duration, say
+from taomagic.engine.data.loading import on_device
 from taomagic.engine.device import Device
 from taomagic.engine.quantization import share_scales
 from taomagic.engine.status import StatusLog
@@ -23,6 +24,7 @@ from taomagic.engine.training.distributed import connected, world
 from taomagic.engine.training.estimate import step_seconds
 from taomagic.engine.training.history import report_epoch, write_csv
 from taomagic.engine.training.loop import EpochResult, NotFiniteLoss, should_stop_early, train_epoch
+from taomagic.engine.training.monitors import Monitors
 from taomagic.engine.training.network import Command, Network, TrainingImages
 from taomagic.engine.training.optimizer import build_optimizer
 from taomagic.engine.training.quick_mode import QUICK_MODE_VARIABLE, shortened
@@ -31,7 +33,6 @@ from taomagic.engine.training.run_record import RunRecord, RunState, drop_set_as
 from taomagic.engine.training.schedule import SoftStartAnnealing
 from taomagic.engine.training.start import Start, begin
 from taomagic.engine.training.step import Step
-from taomagic.engine.training.tensorboard import TensorBoard
 
 logger = logging.getLogger(__name__)
 
@@ -72,17 +73,17 @@ class TrainingRun:
     def run(self) -> None:
         """Train from the first epoch, or from where an interrupted run of the same command stopped."""
         start = begin(self.network, self.command, self.checkpoints, self.fingerprint())
+        monitors = Monitors.open(self.network, self.command)
         self.device.place(start.model)
         self._announce(start)
         self._note(start.record, "running")
         try:
-            self._train(start)
-        except NotFiniteLoss:
-            self._note(start.record, "failed")
+            self._train(start, monitors)
+        except BaseException as error:
+            self._note(start.record, "failed" if isinstance(error, NotFiniteLoss) else "interrupted")
+            monitors.close(failed=True)
             raise
-        except BaseException:
-            self._note(start.record, "interrupted")
-            raise
+        monitors.close()
         self._note(start.record, "finished")
         if self.world.is_main:
             drop_set_aside(self.command.results_dir)
@@ -148,18 +149,17 @@ class TrainingRun:
         called = connected(model, self.device.torch_device)
         return Step(called, network.objective(model), self.device, optimizer, regularizer, scaler, average)
 
-    def _train(self, start: Start) -> None:
+    def _train(self, start: Start, monitors: Monitors) -> None:
         """Train epoch after epoch; after each one all that is known is on disk."""
         record, first_epoch, epochs = start.record, start.first_epoch, self.settings.num_epochs
         step = self._build_step(start)
         model = step.average.model if step.average is not None else start.model
-        board = TensorBoard.open(self.settings.visualizer, self.command.results_dir, self.network.classes)
         if record.history:
             # A run that was killed beside its last epoch may owe its log, or nothing but its end.
             self._write_log(record)
         last = first_epoch - 1 if self._stops_early(record, first_epoch - 1) else epochs
         for epoch in range(first_epoch, last + 1):
-            result = self._train_epoch(start.model, step, epoch, board)
+            result = self._train_epoch(start.model, step, epoch, monitors)
             row = {"epoch": float(epoch), "loss": result.loss, "lr": result.learning_rate}
             checkpoint = record.checkpoint
             if epoch % self.settings.checkpoint_interval == 0 or epoch == epochs:
@@ -176,14 +176,13 @@ class TrainingRun:
             if checkpoint != record.checkpoint:
                 record.epoch, record.checkpoint = epoch, checkpoint
             self._note(record, "running")
-            self._log_epoch(record, result, epoch, board)
-            board.histograms(model, epoch)
+            self._log_epoch(record, result, epoch)
+            monitors.epoch(epoch, row, model)
             if stops:
                 break
-        board.close()
         self.status.write("RUNNING", "Training loop complete.")
 
-    def _train_epoch(self, model: nn.Module, step: Step, epoch: int, board: TensorBoard) -> EpochResult:
+    def _train_epoch(self, model: nn.Module, step: Step, epoch: int, monitors: Monitors) -> EpochResult:
         say(f"Epoch {epoch}/{self.settings.num_epochs}" + (" (quick mode)" if self.quick else ""))
         self.network.to_training_mode(model)
         first_step = (epoch - 1) * self.steps
@@ -191,11 +190,11 @@ class TrainingRun:
         batches = self.images.epoch(epoch, self.batch_size, rank=here.rank, world_size=here.size)
         with closing(batches):
             return train_epoch(
-                board.watch(batches, epoch),
+                on_device(monitors.watch(batches, epoch), self.device.torch_device),
                 self.steps,
                 step,
                 learning_rate_at=self._rate_from(first_step),
-                on_step=board.step_logger(first_step),
+                on_step=monitors.step_logger(first_step),
             )
 
     def _rate_from(self, first_step: int) -> Callable[[int], float]:
@@ -232,10 +231,9 @@ class TrainingRun:
             path = self.command.results_dir / self.network.log_name
             write_csv(path, record.history, ["loss", "lr", *metrics])
 
-    def _log_epoch(self, record: RunRecord, result: EpochResult, epoch: int, board: TensorBoard) -> None:
+    def _log_epoch(self, record: RunRecord, result: EpochResult, epoch: int) -> None:
         row = record.history[-1]
         self._write_log(record)
-        board.epoch(epoch, row)
         report_epoch(self.status, row, epoch=epoch, epochs=self.settings.num_epochs, seconds=result.seconds)
 
     def _stops_early(self, record: RunRecord, epoch: int) -> bool:

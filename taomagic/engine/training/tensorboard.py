@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 from torch import nn
 
-from taomagic.engine.training.distributed import world
 from taomagic.spec.settings import VisualizerSettings
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ class TensorBoard:
         cls, settings: VisualizerSettings | None, results_dir: Path, classes: tuple[str, ...]
     ) -> TensorBoard:
         """Open the event file if the spec enables it; ``classes`` are written once, as a legend for the images."""
-        if settings is None or not settings.enabled or not world().is_main:
+        if settings is None or not settings.enabled:
             return cls(settings, None)
         from torch.utils.tensorboard import SummaryWriter
 
@@ -47,17 +46,11 @@ class TensorBoard:
         writer.add_text("classes", ", ".join(classes))
         return cls(settings, writer)
 
-    def step_logger(self, first_step: int) -> Callable[[int, float, float], None] | None:
-        """Return what records loss and learning rate of each step of an epoch."""
-        writer = self._writer
-        if writer is None:
-            return None
-
-        def log(step: int, loss: float, learning_rate: float) -> None:
-            writer.add_scalar("loss", loss, first_step + step)
-            writer.add_scalar("lr", learning_rate, first_step + step)
-
-        return log
+    def step(self, global_step: int, loss: float, learning_rate: float) -> None:
+        """Record a step, counted from the training's very first one."""
+        if self._writer is not None:
+            self._writer.add_scalar("loss", loss, global_step)
+            self._writer.add_scalar("lr", learning_rate, global_step)
 
     def watch(self, batches: Iterator[Batch], epoch: int) -> Iterator[Batch]:
         """Pass batches on; draw the first one of the epoch with its boxes, up to ``num_images``."""

@@ -1,0 +1,66 @@
+"""Who watches a training beside the log: TensorBoard and experiment trackers, as the spec's ``visualizer`` says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from torch import nn
+
+from taomagic.engine.data.loading import Batch
+from taomagic.engine.training.distributed import world
+from taomagic.engine.training.network import Command, Network
+from taomagic.engine.training.tensorboard import TensorBoard
+from taomagic.engine.training.trackers import Trackers
+
+
+class Monitors:
+    """TensorBoard and trackers together; in all processes but the main one every method does nothing.
+
+    Parameters
+    ----------
+    board, trackers
+        The open ones.
+    """
+
+    def __init__(self, board: TensorBoard, trackers: Trackers) -> None:
+        self._board = board
+        self._trackers = trackers
+
+    @classmethod
+    def open(cls, network: Network, command: Command) -> Monitors:
+        """Open what the spec enables.
+
+        Raises
+        ------
+        EnvironmentProblem
+            A tracker's package or account is missing.
+        """
+        visualizer = network.settings.visualizer if world().is_main else None
+        trackers = Trackers.open(
+            visualizer, command.results_dir, network.name, network.text, network.classes, paths=command.paths
+        )
+        return cls(TensorBoard.open(visualizer, command.results_dir, network.classes), trackers)
+
+    def step_logger(self, first_step: int) -> Callable[[int, float, float], None]:
+        """Return what records loss and learning rate of each step of an epoch that begins at ``first_step``."""
+
+        def log(step: int, loss: float, learning_rate: float) -> None:
+            self._board.step(first_step + step, loss, learning_rate)
+            self._trackers.step(first_step + step, loss, learning_rate)
+
+        return log
+
+    def watch(self, batches: Iterator[Batch], epoch: int) -> Iterator[Batch]:
+        """Pass batches on, and show the first one of the epoch."""
+        return self._board.watch(batches, epoch)
+
+    def epoch(self, epoch: int, metrics: Mapping[str, float], model: nn.Module) -> None:
+        """Record what an epoch gave, and how the weights are distributed then."""
+        self._board.epoch(epoch, metrics)
+        self._board.histograms(model, epoch)
+        self._trackers.epoch(epoch, {name: value for name, value in metrics.items() if name != "epoch"})
+
+    def close(self, *, failed: bool = False) -> None:
+        """Send and write what is left."""
+        self._board.close()
+        self._trackers.close(failed=failed)
