@@ -324,5 +324,6 @@ def freeze(model: SSD, blocks: tuple[int, ...], *, batch_norm: bool) -> None:
                     layer.requires_grad_(False)
     if batch_norm:
         for layer in model.backbone.modules():
-            if isinstance(layer, torch.nn.BatchNorm2d):
+            # SyncBatchNorm, which takes its place where several GPUs train, is no BatchNorm2d.
+            if isinstance(layer, torch.nn.BatchNorm2d | torch.nn.SyncBatchNorm):
                 layer.eval()

@@ -74,7 +74,9 @@ class Step:
         loss = forward(self.model, self.objective, self.device, batch)
         parts = {name: value.detach() for name, value in loss.named().items()}
         shared = sum_over_ranks(torch.stack([loss.total.detach(), *parts.values()]))
-        penalty = torch.as_tensor(self.regularizer.penalty(), device=shared.device)
+        penalty = self.regularizer.penalty()
+        if not isinstance(penalty, Tensor):
+            penalty = shared.new_full((), penalty)
         values = torch.cat([shared[:1] + penalty, shared[1:], penalty[None]])
         return loss, ["loss", *parts, "penalty"], values
 

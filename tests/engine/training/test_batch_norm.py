@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from taomagic.engine.ssd.weights import freeze
 from taomagic.engine.training import batch_norm
 from taomagic.engine.training.batch_norm import SharedBatchNorm2d, share_batch_norm
 
@@ -84,3 +85,17 @@ def test_gradients_in_double_precision_are_exact():
     (mine,) = torch.autograd.grad((through(x) * towards).sum(), x)
     (theirs,) = torch.autograd.grad((reference(x) * towards).sum(), x)
     assert torch.allclose(mine, theirs, atol=1e-9)
+
+
+def test_freeze_bn_also_stops_the_layers_that_gpus_share():
+    class Frozen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+            self.backbone.blocks = dict  # no blocks to freeze
+
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(Frozen()).train()
+    freeze(model, (), batch_norm=True)
+    assert isinstance(model.backbone[1], nn.SyncBatchNorm)
+    assert not model.backbone[1].training
+    assert model.backbone[0].training
