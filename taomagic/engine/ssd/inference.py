@@ -82,7 +82,8 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     annotator = Annotator(predictor, experiment.augmentation, outputs, args.threshold, paths)
     found, unusable = annotator.annotate(files, batch_size)
     usable = len(files) - len(unusable)
-    say(f"{found} objects in {usable} images at a confidence of {args.threshold:g} or more")
+    images = "image" if usable == 1 else "images"
+    say(f"{found} objects in {usable} {images} at a confidence of {args.threshold:g} or more")
     for folder in (outputs.images, outputs.labels):
         if folder is not None:
             say(f"Saved: {paths.to_container(folder)}")
@@ -231,7 +232,7 @@ class Annotator:
                 # Written before the next batch is handed out, so that no more than two wait in memory.
                 found += sum(future.result() for future in writing)
                 writing = [
-                    pool.submit(self._write, picture, each)
+                    pool.submit(self.write, picture.path, picture.image, each)
                     for picture, each in zip(pictures, detections, strict=True)
                 ]
             found += sum(future.result() for future in writing)
@@ -250,10 +251,19 @@ class Annotator:
         resized = resize_lanczos(image, width, height, grey=channels == 1)
         return _Picture(path, image, preprocess(resized, self._settings))
 
-    def _write(self, picture: _Picture, detections: Detections) -> int:
-        """Write the label file and the annotated image, and return how many objects they have."""
+    def write(self, path: Path, image: Image, detections: Detections) -> int:
+        """Write label file and annotated image of one image, and return how many objects they have.
+
+        Parameters
+        ----------
+        path
+            Gives the names.
+        image
+            [H, W, 3] uint8 RGB, as it was read.
+        detections
+            In pixels of the network's input.
+        """
         _, height, width = self._predictor.input_shape
-        image, path = picture.image, picture.path
         scale = np.array([image.shape[1] / width, image.shape[0] / height] * 2, dtype=np.float32)
         shown = detections.at_least(self._threshold)
         shown = Detections(shown.boxes * scale, shown.scores, shown.labels)

@@ -209,7 +209,7 @@ def test_each_way_to_say_where_results_go(tmp_path, folder, monkeypatch, capsys,
     run(tmp_path, image if one_file else folder, monkeypatch, *(word.format(tmp_path) for word in flags))
     after = {path for path in tmp_path.rglob("*") if path.is_file()}
     assert {str(path.relative_to(tmp_path)) for path in after - before} == written
-    assert "2 objects in 1 images" in capsys.readouterr().out
+    assert "2 objects in 1 image " in capsys.readouterr().out
 
 
 def test_a_run_with_a_damaged_image_fails_at_its_end_and_names_it(tmp_path, folder, monkeypatch, capsys):
@@ -219,7 +219,7 @@ def test_a_run_with_a_damaged_image_fails_at_its_end_and_names_it(tmp_path, fold
         run(tmp_path, folder, monkeypatch, "-r", str(tmp_path / "r"))
     assert (tmp_path / "r/labels/a.txt").exists()
     assert "SUCCESS" not in (tmp_path / "r/status.json").read_text()
-    assert "2 objects in 1 images" in capsys.readouterr().out
+    assert "2 objects in 1 image " in capsys.readouterr().out
 
 
 def test_folders_without_images_say_so_and_point_into_the_folders_that_have_some(folder):
