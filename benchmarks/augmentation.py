@@ -14,6 +14,7 @@ CPU time, so that other work on the machine hardly counts.
 from __future__ import annotations
 
 import argparse
+import importlib
 import statistics
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ import cv2
 import numpy as np
 
 from taomagic.engine.data.augmentation import Labels, augment_kitti, augment_tfrecord
-from taomagic.engine.data.images import CAFFE_MEAN, Image, preprocess_into
+from taomagic.engine.data.images import CAFFE_MEAN, Image, Pixels, preprocess_into
 from taomagic.engine.data.resizing import resize_bilinear, resize_bilinear_pillow, resize_lanczos
 from taomagic.spec.settings import AugmentationSettings
 
@@ -62,7 +63,7 @@ def scene(rng: np.random.Generator) -> tuple[Image, Labels]:
 def albumentations_pipeline() -> Callable[..., np.ndarray] | None:
     """Return the peer, or ``None`` where it isn't installed."""
     try:
-        import albumentations
+        albumentations = importlib.import_module("albumentations")
     except ImportError:
         return None
     steps = albumentations.Compose(
@@ -80,7 +81,7 @@ def albumentations_pipeline() -> Callable[..., np.ndarray] | None:
     )
 
     def run(_: np.random.Generator, image: Image, labels: Labels, __: AugmentationSettings) -> np.ndarray:
-        return steps(image=image, bboxes=labels.boxes, classes=labels.classes)["image"]
+        return np.asarray(steps(image=image, bboxes=labels.boxes, classes=labels.classes)["image"])
 
     return run
 
@@ -122,7 +123,7 @@ def compare_resizes(images: int) -> None:
     rng = np.random.default_rng(0)
     sources = [scene(rng)[0] for _ in range(images)]
     size = (SETTINGS.output_width, SETTINGS.output_height)
-    ways = {
+    ways: dict[str, Callable[[Image, int, int], Pixels]] = {
         "OpenCV bilinear": resize_bilinear,
         "Pillow bilinear": resize_bilinear_pillow,
         "Pillow Lanczos": resize_lanczos,
