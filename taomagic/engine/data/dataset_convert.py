@@ -12,13 +12,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 from taomagic.engine.console import duration
 from taomagic.engine.data.box_sizes import BoxSizes
 from taomagic.engine.data.images import read_bytes, size_of
-from taomagic.engine.data.kitti import KittiObject
 from taomagic.engine.data.sample_modifier import SampleModifier
 from taomagic.engine.data.sources import CocoSource, Frame, KittiSource, Source
 from taomagic.engine.data.tfrecord import FeatureValue, TFRecordWriter, encode_example, index_path
@@ -153,7 +153,7 @@ class _Conversion:
         self, mapping: Mapping[str, str], classes: list[str], verbose: bool, log: logging.Logger
     ) -> None:
         self.mapping, self.verbose, self.log = mapping, verbose, log
-        self.ids = {name: position for position, name in enumerate(classes, 1)}
+        self.ids = {name: float(position) for position, name in enumerate(classes, 1)}
         self.objects: Counter[str] = Counter()
         self.sizes = BoxSizes(len(classes))
         self.unmapped: Counter[str] = Counter()
@@ -237,57 +237,70 @@ class _Conversion:
         """
         encoded = read_bytes(frame.image, frame.shown_as)
         width, height = size_of(encoded, frame.shown_as)
-        kept, sources, targets = [], [], []
-        for position, thing in enumerate(frame.objects):
-            x1, y1, x2, y2 = map(int, thing.box)
-            if not (x1 < x2 and y1 < y2):
-                self._note_bad_box(f"{frame.key_prefix}{frame.keys[position]}", [x1, y1, x2, y2])
-                continue
-            name = thing.name.lower()
-            target = self.mapping.get(name)
-            if target is None:
-                self._note_unmapped(name)
-                continue
-            self.class_map[thing.name] = name
-            self.sizes.add(target, thing.box[2] - thing.box[0], thing.box[3] - thing.box[1])
-            kept.append(thing)
-            sources.append(name)
-            targets.append(target)
-        _, truncation, occlusion, alpha, boxes, sizes, places, rotation, _ = (
-            zip(*kept, strict=True) if kept else [()] * len(KittiObject._fields)
-        )
-        features: dict[str, FeatureValue] = {
-            "frame/id": frame.identity.encode(),
-            "frame/width": width,
-            "frame/height": height,
-            "frame/encoded": encoded,
-            "target/object_class_id": [float(self.ids[target]) for target in targets],
-            "target/truncation": truncation,
-            "target/occlusion": occlusion,
-            "target/observation_angle": alpha,
-            "target/world_bbox_rot_y": rotation,
-        }
+        things = frame.objects
+        sources = [name.lower() for name in things.names]
+        targets = [self.mapping.get(name) for name in sources]
+        good = [
+            int(x1) < int(x2) and int(y1) < int(y2)
+            for x1, y1, x2, y2 in zip(things.x1, things.y1, things.x2, things.y2, strict=True)
+        ]
+        if not all(good) or None in targets:
+            kept = [fine and target is not None for fine, target in zip(good, targets, strict=True)]
+            self._note_left_out(frame, good, sources, targets)
+            things, sources = things.keep(kept), list(compress(sources, kept))
+            targets = list(compress(targets, kept))
+        wanted = [target for target in targets if target is not None]  # all of them, for the type checker
+        for name, source, target, *box in zip(
+            things.names, sources, wanted, things.x1, things.y1, things.x2, things.y2, strict=True
+        ):
+            self.class_map[name] = source
+            self.sizes.add(target, box[2] - box[0], box[3] - box[1])
         if frame.labelled_size is not None and frame.labelled_size != (width, height):
             self.other_sizes += 1
-        scales = (frame.labelled_size or (width, height)) * 2
-        for position, corner in enumerate(("x1", "y1", "x2", "y2")):
-            features[f"target/coordinates_{corner}"] = [box[position] / scales[position] for box in boxes]
-        for position, (side, axis) in enumerate(zip("hwl", "xyz", strict=True)):
-            features[f"target/world_bbox_{side}"] = [size[position] for size in sizes]
-            features[f"target/world_bbox_{axis}"] = [place[position] for place in places]
-        return features, sources, targets
+        across, down = frame.labelled_size or (width, height)
+        return (
+            {
+                "frame/encoded": encoded,
+                "frame/height": height,
+                "frame/id": frame.identity.encode(),
+                "frame/width": width,
+                "target/coordinates_x1": [x / across for x in things.x1],
+                "target/coordinates_x2": [x / across for x in things.x2],
+                "target/coordinates_y1": [y / down for y in things.y1],
+                "target/coordinates_y2": [y / down for y in things.y2],
+                "target/object_class_id": [self.ids[target] for target in wanted],
+                "target/observation_angle": things.alpha,
+                "target/occlusion": list(map(int, things.occlusion)),
+                "target/truncation": things.truncation,
+                "target/world_bbox_h": things.height,
+                "target/world_bbox_l": things.length,
+                "target/world_bbox_rot_y": things.rotation_y,
+                "target/world_bbox_w": things.width,
+                "target/world_bbox_x": things.x,
+                "target/world_bbox_y": things.y,
+                "target/world_bbox_z": things.z,
+            },
+            sources,
+            wanted,
+        )
 
-    def _note_bad_box(self, key: str, corners: list[int]) -> None:
-        """Record an object whose box is empty or upside down."""
-        self.bad_boxes[key] = corners
-        if self.verbose:
-            self.log.info("Skipping an object with a bad box: %s %s", key, corners)
-
-    def _note_unmapped(self, name: str) -> None:
-        """Count an object of a class that isn't wanted."""
-        self.unmapped[name] += 1
-        if self.verbose:
-            self.log.info("Skipping the class %s in dataset", name)
+    def _note_left_out(
+        self, frame: Frame, good: list[bool], sources: list[str], targets: list[str | None]
+    ) -> None:
+        """Record objects whose box is empty or upside down, and count those of other classes."""
+        things = frame.objects
+        for position, (fine, target) in enumerate(zip(good, targets, strict=True)):
+            if not fine:
+                columns = (things.x1, things.y1, things.x2, things.y2)
+                corners = [int(column[position]) for column in columns]
+                key = f"{frame.key_prefix}{things.keys[position]}"
+                self.bad_boxes[key] = corners
+                if self.verbose:
+                    self.log.info("Skipping an object with a bad box: %s %s", key, corners)
+            elif target is None:
+                self.unmapped[sources[position]] += 1
+                if self.verbose:
+                    self.log.info("Skipping the class %s in dataset", sources[position])
 
     def _close(self, prefix: Path, workshop: Path) -> None:
         """Log the tables, and write the list of bad boxes."""

@@ -8,6 +8,7 @@ tear it from its boxes.
 from __future__ import annotations
 
 import io
+import os
 import struct
 from pathlib import Path
 
@@ -108,7 +109,27 @@ def read(path: Path, *, shown_as: str | None = None) -> Image:
     return decode(read_bytes(path, name), name)
 
 
-def read_bytes(path: Path, name: str) -> bytes:
+def read_file(path: str | Path) -> bytes:
+    """Return the content of a file; for thousands of small ones in half of pathlib's time.
+
+    Raises
+    ------
+    OSError
+        It can't be read.
+    """
+    file = os.open(path, os.O_RDONLY)
+    try:
+        parts = []
+        # One byte more than there is: the usual file takes one call, and a second one to see its end.
+        size = os.fstat(file).st_size + 1
+        while part := os.read(file, size):
+            parts.append(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+    finally:
+        os.close(file)
+
+
+def read_bytes(path: str | Path, name: str) -> bytes:
     """Return the content of an image file.
 
     Raises
@@ -117,7 +138,7 @@ def read_bytes(path: Path, name: str) -> bytes:
         It doesn't exist or can't be read.
     """
     try:
-        return path.read_bytes()
+        return read_file(path)
     except FileNotFoundError:
         raise DataProblem("the image doesn't exist", where=name, hint="check the image folder") from None
     except OSError as error:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from taomagic.engine.data.decoding import read_file
 from taomagic.errors import DataProblem
 
 FIELDS = 15
@@ -21,12 +23,12 @@ _FIELDS_FOR_TRAINING = 9
 _LARGEST = 2.0**31
 
 
-class KittiObject(NamedTuple):
-    """One row of a label file.
+class Objects(NamedTuple):
+    """The objects of one image, column by column, as KITTI has them.
 
     Attributes
     ----------
-    name
+    names
         Class as written.
     truncation
         Share outside the image, 0..1; -1 for unknown.
@@ -34,27 +36,38 @@ class KittiObject(NamedTuple):
         0 visible, 1 partly hidden, 2 largely hidden, 3 unknown; -1 for ``DontCare``.
     alpha
         Observation angle, -pi..pi.
-    box
-        x1, y1, x2, y2 in pixels.
-    dimensions
-        Height, width, length in metres.
-    location
-        x, y, z in camera coordinates, metres.
+    x1, y1, x2, y2
+        Box in pixels.
+    height, width, length
+        Metres.
+    x, y, z
+        Place in camera coordinates, metres.
     rotation_y
         Heading, -pi..pi.
-    row
-        0-based position among the rows that aren't blank.
+    keys
+        What each is known by: in a label file its 0-based position among the rows that aren't blank.
     """
 
-    name: str
-    truncation: float
-    occlusion: int
-    alpha: float
-    box: tuple[float, float, float, float]
-    dimensions: tuple[float, float, float]
-    location: tuple[float, float, float]
-    rotation_y: float
-    row: int
+    names: Sequence[str] = ()
+    truncation: Sequence[float] = ()
+    occlusion: Sequence[float] = ()
+    alpha: Sequence[float] = ()
+    x1: Sequence[float] = ()
+    y1: Sequence[float] = ()
+    x2: Sequence[float] = ()
+    y2: Sequence[float] = ()
+    height: Sequence[float] = ()
+    width: Sequence[float] = ()
+    length: Sequence[float] = ()
+    x: Sequence[float] = ()
+    y: Sequence[float] = ()
+    z: Sequence[float] = ()
+    rotation_y: Sequence[float] = ()
+    keys: Sequence[object] = ()
+
+    def keep(self, chosen: Sequence[object]) -> Objects:
+        """Return the objects whose place in ``chosen`` is true."""
+        return Objects(*(list(compress(column, chosen)) for column in self))
 
 
 @dataclass(slots=True)
@@ -82,7 +95,7 @@ class TrainingLabels:
     unknown: Counter[str] = field(default_factory=Counter)
 
 
-def read_labels(path: Path, *, shown_as: str | None = None) -> list[KittiObject]:
+def read_labels(path: str | Path, *, shown_as: str | None = None) -> Objects:
     """Read a label file in which every row must be complete.
 
     Parameters
@@ -98,31 +111,35 @@ def read_labels(path: Path, *, shown_as: str | None = None) -> list[KittiObject]
         The file is missing or isn't text, or a row doesn't have 15 fields with numbers in their places.
     """
     shown = shown_as or str(path)
-    objects = []
-    for number, row, fields in _rows(path, shown):
-        if len(fields) != FIELDS:
+    lines = _read(path, shown).split("\n")
+    rows = [fields for fields in map(str.split, lines) if fields]
+    if not rows:
+        return Objects()
+    if set(map(len, rows)) == {FIELDS}:
+        names, *columns = zip(*rows, strict=True)
+        try:
+            numbers = [list(map(float, column)) for column in columns]
+        except ValueError:
+            numbers = [[math.nan]]
+        # One comparison for the whole file; it is false for NaN too.
+        if sum(sum(map(abs, column)) for column in numbers) <= _LARGEST:
+            return Objects(names, *numbers, keys=range(len(rows)))
+    _explain(lines, shown)
+    # Every number is one, only their sum is out of the ordinary.
+    return Objects(names, *numbers, keys=range(len(rows)))
+
+
+def _explain(lines: list[str], shown: str) -> None:
+    """Raise for the first row that is wrong."""
+    for number, line in enumerate(lines, 1):
+        fields = line.split()
+        if fields and len(fields) != FIELDS:
             raise DataProblem(
                 f"a label row has {len(fields)} fields instead of {FIELDS}",
                 where=f"{shown}:{number}",
                 hint="a KITTI row is: class, truncation, occlusion, alpha, 4 box, 3 size, 3 place, rotation_y",
             )
-        truncation, occlusion, alpha, x1, y1, x2, y2, height, width, length, x, y, z, rotation = _numbers(
-            fields[1:], shown, number
-        )
-        objects.append(
-            KittiObject(
-                fields[0],
-                truncation,
-                int(occlusion),
-                alpha,
-                (x1, y1, x2, y2),
-                (height, width, length),
-                (x, y, z),
-                rotation,
-                row,
-            )
-        )
-    return objects
+        _numbers(fields[1:], shown, number)
 
 
 def read_training_labels(
@@ -147,7 +164,9 @@ def read_training_labels(
     shown = shown_as or str(path)
     boxes, classes, difficult = [], [], []
     short, unknown = 0, Counter[str]()
-    for number, _, fields in _rows(path, shown):
+    for number, fields in enumerate(map(str.split, _read(path, shown).split("\n")), 1):
+        if not fields:
+            continue
         if len(fields) < _FIELDS_FOR_TRAINING:
             short += 1
             continue
@@ -168,11 +187,10 @@ def read_training_labels(
     )
 
 
-def _rows(path: Path, shown: str) -> list[tuple[int, int, list[str]]]:
-    """Return (1-based line, 0-based row, fields) of every line that isn't blank."""
+def _read(path: str | Path, shown: str) -> str:
+    """Return the text of a label file."""
     try:
-        with open(path, encoding="utf-8-sig") as file:  # noqa: PTH123 - pathlib's way takes twice as long
-            text = file.read()
+        return read_file(path).decode("utf-8-sig")
     except FileNotFoundError:
         raise DataProblem(
             "the label file doesn't exist",
@@ -181,12 +199,16 @@ def _rows(path: Path, shown: str) -> list[tuple[int, int, list[str]]]:
         ) from None
     except UnicodeDecodeError:
         raise DataProblem(
-            "the label file isn't text", where=shown, hint="label files are plain text"
+            "the label file isn't text in UTF-8",
+            where=shown,
+            hint="label files are plain text; save it as UTF-8",
         ) from None
     except OSError as error:
-        raise DataProblem(f"the label file can't be read: {error.strerror}", where=shown) from error
-    lines = [(number, line.split()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-    return [(number, row, fields) for row, (number, fields) in enumerate(lines)]
+        raise DataProblem(
+            f"the label file can't be read: {error.strerror}",
+            where=shown,
+            hint="replace it or remove the image",
+        ) from error
 
 
 def _numbers(texts: list[str], shown: str, line: int) -> list[float]:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from taomagic.engine.data.kitti import KittiObject, read_labels
+from taomagic.engine.data.kitti import Objects, read_labels
 from taomagic.errors import DataProblem, SpecProblem
 from taomagic.project.paths import PathMap
 from taomagic.spec.dataset_export import CocoExport, KittiExport
@@ -37,18 +37,17 @@ class Frame:
         The file on this machine, and its name in messages.
     objects
         Its labels.
-    key_prefix, keys
-        Together, per object, the name under which a bad box is recorded.
+    key_prefix
+        Before an object's key, this makes the name under which a bad box is recorded.
     labelled_size
         Width and height of the image that the boxes belong to, where the labels say so.
     """
 
     identity: str
-    image: Path
+    image: str
     shown_as: str
-    objects: Sequence[KittiObject]
+    objects: Objects
     key_prefix: str
-    keys: Sequence[object]
     labelled_size: tuple[int, int] | None = None
 
 
@@ -96,9 +95,9 @@ class Folder:
         """Return it on this machine."""
         return self._paths.to_host(self.shown(*names))
 
-    def file(self, name: str) -> tuple[Path, str]:
-        """Return a file directly in the folder: on this machine, and as the person knows it."""
-        return Path(f"{self._host}/{name}"), f"{self._written.rstrip('/')}/{name}"
+    def file(self, name: str) -> tuple[str, str]:
+        """Return the path of a file in the folder: on this machine, and as the person knows it."""
+        return f"{self._host}/{name}", f"{self._written.rstrip('/')}/{name}"
 
     def inside(self, name: str) -> Folder:
         """Return a folder in the folder."""
@@ -201,8 +200,7 @@ class KittiSource:
         image, shown = self._images.file(f"{key}{config.image_extension}")
         labels, labels_shown = self._labels.file(f"{key}.txt")
         objects = read_labels(labels, shown_as=labels_shown)
-        rows = [thing.row for thing in objects]
-        return Frame(f"{config.image_dir_name}/{key}", image, shown, objects, f"{labels_shown}_", rows)
+        return Frame(f"{config.image_dir_name}/{key}", image, shown, objects, f"{labels_shown}_")
 
 
 class CocoSource:
@@ -269,8 +267,7 @@ class CocoSource:
         try:
             name = str(self._images[fold][identity]["file_name"])
             annotations = self._annotations[fold].get(identity, [])
-            objects = [self._object(annotation) for annotation in annotations]
-            keys = [annotation["id"] for annotation in annotations]
+            objects = self._objects(annotations)
             size = self._size(self._images[fold][identity])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataProblem(
@@ -281,7 +278,7 @@ class CocoSource:
         folder = self._image_dirs[fold]
         stem = os.path.splitext(name)[0]  # noqa: PTH122 - the name may contain folders
         image, shown = self._folders[fold].file(name)
-        return Frame(f"{folder}/{stem}", image, shown, objects, "", keys, size)
+        return Frame(f"{folder}/{stem}", image, shown, objects, "", size)
 
     @staticmethod
     def _size(image: dict[str, Any]) -> tuple[int, int] | None:
@@ -293,14 +290,20 @@ class CocoSource:
             raise ValueError(f"width {width}, height {height}")
         return width, height
 
-    def _object(self, annotation: dict[str, Any]) -> KittiObject:
-        """Return an annotation as a KITTI object; what COCO doesn't have is 0."""
-        x, y, width, height = (float(value) for value in annotation["bbox"])
-        if not sum(map(abs, (x, y, width, height))) < _LARGEST_BOX:  # false for NaN too
-            raise ValueError(f"bbox {annotation['bbox']}")
-        zeros = (0.0, 0.0, 0.0)
-        name = self._categories[annotation["category_id"]]
-        return KittiObject(name, 0.0, 0, 0.0, (x, y, x + width, y + height), zeros, zeros, 0.0, 0)
+    def _objects(self, annotations: Sequence[dict[str, Any]]) -> Objects:
+        """Return annotations as KITTI objects; what COCO doesn't have is 0."""
+        corners = []
+        for annotation in annotations:
+            x, y, width, height = (float(value) for value in annotation["bbox"])
+            if not sum(map(abs, (x, y, width, height))) < _LARGEST_BOX:  # false for NaN too
+                raise ValueError(f"bbox {annotation['bbox']}")
+            corners.append((x, y, x + width, y + height))
+        if not corners:
+            return Objects()
+        names = [self._categories[annotation["category_id"]] for annotation in annotations]
+        zeros = [0.0] * len(names)
+        keys = [annotation["id"] for annotation in annotations]
+        return Objects(names, *[zeros] * 3, *zip(*corners, strict=True), *[zeros] * 7, keys=keys)
 
 
 def _read_json(path: Path, shown: str) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from taomagic.engine.data.kitti import read_labels, read_training_labels
+from taomagic.engine.data.kitti import Objects, read_labels, read_training_labels
 from taomagic.errors import DataProblem
 
 ROW = "Car 0.10 2 -1.57 10.5 20 60 70 1.5 1.6 4.0 2.0 1.7 12.5 -1.4"
@@ -21,12 +21,11 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_all_fifteen_fields_are_read(tmp_path: Path) -> None:
-    (thing,) = read_labels(write(tmp_path, f"\n{ROW}\n\n"))
-    assert (thing.name, thing.truncation, thing.occlusion, thing.alpha) == ("Car", 0.1, 2, -1.57)
-    assert thing.box == (10.5, 20, 60, 70)
-    assert thing.dimensions == (1.5, 1.6, 4.0)
-    assert thing.location == (2.0, 1.7, 12.5)
-    assert (thing.rotation_y, thing.row) == (-1.4, 0)
+    found = read_labels(write(tmp_path, f"\n{ROW}\n\nVan {' '.join('0' * 14)}\n"))
+    first = [column[0] for column in found]
+    assert first == ["Car", 0.1, 2, -1.57, 10.5, 20, 60, 70, 1.5, 1.6, 4.0, 2.0, 1.7, 12.5, -1.4, 0]
+    assert [column[1] for column in found] == ["Van", *[0] * 14, 1]
+    assert [column[0] for column in found.keep([False, True])] == ["Van", *[0] * 14, 1]
 
 
 @pytest.mark.parametrize("text", [f"{ROW} 0.99", ROW.rsplit(" ", 1)[0], "Car"])
@@ -68,4 +67,4 @@ def test_training_skips_and_counts_short_rows_and_unknown_classes(tmp_path: Path
 def test_an_empty_file_has_no_boxes(tmp_path: Path) -> None:
     read = read_training_labels(write(tmp_path, "\n"), IDS)
     assert read.boxes.shape == (0, 4)
-    assert read_labels(write(tmp_path, "")) == []
+    assert read_labels(write(tmp_path, "")) == Objects()

@@ -86,10 +86,6 @@ def test_the_independent_reader_reads_files_with_their_index(tmp_path: Path) -> 
     assert [list(one["x"]) for one in found] == [[1.5, 2.5], [3.0]]
 
 
-def test_equal_features_give_equal_bytes_in_any_order() -> None:
-    assert encode_example({"a": 1, "b": [2.0]}) == encode_example({"b": [2.0], "a": 1})
-
-
 NUMBERS = st.one_of(
     st.lists(st.integers(-(2**63), 2**63 - 1), max_size=200),
     st.lists(st.floats(width=32, allow_nan=False), max_size=200),
