@@ -1,7 +1,7 @@
 """What an image's augmentation costs, and how far apart the ways of resizing are.
 
     pip install albumentations          # optional, for the public peer; it wants an OpenCV of its own: use another venv
-    python benchmarks/augmentation.py [--images 20] [--repeats 5] [--per-repeat 100]
+    PYTHONPATH=. python benchmarks/augmentation.py [--images 20] [--repeats 5] [--per-repeat 100]
 
 Decoded images of 1242 x 375 (KITTI's size), to 300 x 300, on one thread. Each row is the mean time of an image from
 the decoded bytes to the floats that the network takes, all changes of TAO's document switched on; median of the
