@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -21,7 +22,7 @@ _REPORT_VARIABLE = "TORCHELASTIC_ERROR_FILE"
 #: How often a process looks whether its launcher is still there.
 _LOOK_S = 0.5
 #: A process that failed waits for this long, so that the main one can write down what it knows before all are ended.
-_GRACE_S = 2.0
+_GRACE_S = 4.0
 
 
 def is_member() -> bool:
@@ -81,6 +82,10 @@ def report(message: str, *, where: str = "", hint: str = "", lost_others: bool =
         with contextlib.suppress(OSError):
             Path(path).write_text(json.dumps(content), encoding="utf-8")
     if rank() > 0:
+        if threading.current_thread() is threading.main_thread():
+            # All is said; whoever wants this process to end now may have it at once.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         time.sleep(_GRACE_S)
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,3 +84,19 @@ def test_threads_are_divided_and_every_process_knows_its_launcher(monkeypatch):
     assert members.is_member()
     assert members.has_launcher()
     assert members.rank() == 1
+
+
+def test_an_error_that_all_processes_find_is_told_once_and_nothing_else(tmp_path):
+    command = [sys.executable, "-m", "taomagic.engine", "ssd", "train", "-e", str(tmp_path / "none.txt")]
+    environment = {**os.environ, "LAUNCHER_MOUNTS": str(tmp_path / "no_mounts.json")}
+    (tmp_path / "no_mounts.json").write_text('{"Mounts": []}')
+    done = subprocess.run(
+        [*command, "-r", str(tmp_path / "results"), "-k", "key", "--gpus", "2"],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    assert [line for line in lines if line.startswith("ERROR:")] == [lines[0]]
+    assert "none.txt" in lines[0]
+    assert lines[-1] == "Execution status: FAIL"
+    assert "Traceback" not in done.stdout + done.stderr
