@@ -65,7 +65,8 @@ def _train(p: argparse.ArgumentParser) -> None:
         "--resume_model_weights",
         dest="model",
         metavar="FILE",
-        help="model to start from: pretrained, pruned, or, with --initial_epoch, one to continue",
+        help="model to start from: pretrained (.tlt, .hdf5 in Keras' layout, or torchvision's .pth and .safetensors), "
+        "pruned, or, with --initial_epoch, one to continue",
     )
     p.add_argument(
         "--initial_epoch",
