@@ -455,7 +455,9 @@ def on_device(batches: Iterable[Batch], device: torch.device) -> Generator[Batch
         for batch in batches:
             with torch.cuda.stream(stream):
                 moved = replace(batch, images=batch.images.to(device, non_blocking=True))
-                yield moved, stream.record_event()
+                arrived = stream.record_event()
+            # Outside: else the network would run on this stream as well.
+            yield moved, arrived
 
     for batch, arrived in one_ahead(copied()):
         current = torch.cuda.current_stream(device)
