@@ -21,6 +21,7 @@ from taomagic.engine.ssd.objective import Objective
 from taomagic.engine.ssd.predictor import TorchPredictor
 from taomagic.engine.status import StatusLog
 from taomagic.engine.storage.model_file import ModelFile
+from taomagic.engine.training import members
 from taomagic.engine.training.distributed import join, leave, world
 from taomagic.engine.training.network import Command
 from taomagic.engine.training.run import TrainingRun, hash_of
@@ -38,6 +39,8 @@ _ARCHS_WITH_LAYERS = {"resnet", "darknet", "vgg"}
 def run(args: argparse.Namespace, paths: PathMap) -> None:
     """Carry out ``ssd train``; the flags are those of :mod:`taomagic.spec.arguments`."""
     results_dir = paths.to_host(args.results_dir)
+    # First, so that a failure has a folder to be recorded in.
+    status = StatusLog(results_dir if members.rank() == 0 else None)
     experiment = read_experiment(paths.to_host(args.spec), purpose="train", shown_as=args.spec)
     assert experiment.training is not None
     if args.arch == "dssd":
@@ -63,7 +66,6 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     if scaling is not None and device.precision is None:
         logger.warning("cost_scaling has nothing to scale: it belongs to --use_amp on a GPU.")
     join(device.torch_device)
-    status = StatusLog(results_dir if world().is_main else None)
     images = TrainingData(
         experiment,
         paths,
