@@ -79,9 +79,10 @@ class Start:
         model = SSD(Architecture.from_experiment(self.experiment(network, channels), classes))
         generator = torch.Generator().manual_seed(5)
         with torch.no_grad():
-            for name, tensor in portable_state(model).items():
-                drawn = torch.rand(tensor.shape, generator=generator)
-                model.state_dict()[name].copy_(drawn if name.endswith("running_var") else drawn - 0.5)
+            for name, tensor in model.state_dict().items():
+                if tensor.is_floating_point():
+                    drawn = torch.rand(tensor.shape, generator=generator)
+                    tensor.copy_(drawn if name.endswith("running_var") else drawn - 0.5)
         return model
 
     def __call__(
