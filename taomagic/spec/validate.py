@@ -72,6 +72,8 @@ RULES: Final[Mapping[str, Rule]] = {
     "max_learning_rate": above(0, "2e-2", required=True),
     "soft_start": open_interval("0.15", required=True),
     "annealing": open_interval("0.8", required=True),
+    # Each one is a thread or a process; more than this is a slip of the finger that would stop the machine.
+    "n_workers": Rule(">= 0 and <= 256", lambda value: 0 <= value <= 256, "4"),
     "epsilon": above(0, "1e-7"),
     "beta1": half_open_interval("0.9"),
     "beta2": half_open_interval("0.999"),
@@ -164,11 +166,11 @@ def fields_of(message: Message, prefix: str = "") -> Iterator[tuple[str, FieldDe
                 yield full, descriptor, item
 
 
-def _is_map(descriptor: FieldDescriptor) -> bool:
+def _is_map(descriptor: Any) -> bool:
     return descriptor.message_type is not None and descriptor.message_type.GetOptions().map_entry
 
 
-def _entries(descriptor: FieldDescriptor, value: Any, prefix: str) -> Iterator[tuple[str, Message]]:
+def _entries(descriptor: Any, value: Any, prefix: str) -> Iterator[tuple[str, Message]]:
     """Yield full name and message of the entries of a map; nothing if its values are scalars."""
     if descriptor.message_type.fields_by_name["value"].message_type is not None:
         for key in sorted(value):

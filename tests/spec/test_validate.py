@@ -39,6 +39,7 @@ RANGES = [
     ),
     ("batch_size_per_gpu", "training_config", "training_config.batch_size_per_gpu", ["0"], ["1"]),
     ("num_epochs", "training_config", "training_config.num_epochs", ["0"], ["1"]),
+    ("n_workers", "training_config", "training_config.n_workers", ["257", "4294967295"], ["0", "256"]),
     (
         "min_learning_rate",
         SCHEDULE,
