@@ -20,6 +20,9 @@ from taomagic.errors import DataProblem
 
 Image = NDArray[np.uint8]
 
+# What is wrong with a file is said once, by us; OpenCV would print its inner workings before.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
 #: Endings that count as images, in lower case.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 #: What may follow the end marker of a picture in practice (padding, appended metadata).
