@@ -115,8 +115,8 @@ def load_predictor(path: Path, key: str, device: Device, nms: NMSSettings, *, sh
             where=shown_as,
             hint="Give the model that the engine was built from; TensorRT engines run in NVIDIA's containers."
             if is_engine
-            else "Give a model that train, prune or export wrote; weights alone (.pth, .safetensors) start a training with "
-            "train -m FILE.",
+            else "Give a model that train, prune or export wrote; weights alone (.pth, .safetensors) can start a "
+            "training (train -m FILE).",
         )
     try:
         if path.suffix in EXPORT_SUFFIXES:
