@@ -131,7 +131,9 @@ def prune(
     _check_choice("-eq", equalization, get_args(Equalization))
     modules = dict(model.named_modules())
     excluded = frozenset(excluded)
-    _check_names(excluded, [layer_name(path) for path in modules])
+    # A block of layers has no output channels of its own: excluding it would do nothing.
+    single = [path for path, module in modules.items() if next(module.children(), None) is None]
+    _check_names(excluded, [layer_name(path) for path in single])
     logger.info("Exploring graph for retainable indices")
     graph = ChannelGraph(model, lambda path: layer_name(path) in excluded)
     norms: dict[str, Statistics] = {}
@@ -214,7 +216,9 @@ def _check_choice(flag: str, value: str, valid: tuple[str, ...]) -> None:
 
 def _check_names(excluded: frozenset[str], names: list[str]) -> None:
     for name in sorted(excluded.difference(names)):
-        near = difflib.get_close_matches(name, names, n=3)
+        # The name of a block begins the names of its layers.
+        near = [each for each in names if name and each.startswith(f"{name}_")][:4]
+        near = near or difflib.get_close_matches(name, names, n=3)
         layers = [name for name in names if name]
         some = ", ".join(layers[:_SHOWN]) + (", …" if len(layers) > _SHOWN else "")
         hint = f"Did you mean {', '.join(near)}?" if near else f"There are {some}; prune -v tells them all."

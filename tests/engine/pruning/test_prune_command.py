@@ -175,6 +175,7 @@ def test_what_nvidia_excludes_may_be_excluded(prune: Callable[..., tuple[int, st
     [
         (("-el", "block_1a_conv1"), "Did you mean block_1a_conv_1"),
         (("-el", "qqqq"), "There are conv1"),
+        (("-el", "ssd_expand_block_1"), "Did you mean ssd_expand_block_1_"),
         (("-n", "l2"), "L2"),
         (("-eq", "mean"), "arithmetic_mean"),
         (("-pg", "0"), "whole number above 0"),
