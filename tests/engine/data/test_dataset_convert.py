@@ -6,18 +6,25 @@ import errno
 import json
 import logging
 import random
+import re
+import struct
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from tfrecord.reader import tfrecord_loader
 
 from taomagic.engine.data import dataset_convert
 from taomagic.engine.data.dataset_convert import convert
-from taomagic.engine.data.tfrecord import index_path, parse_example, read_records
+from taomagic.engine.data.sources import KittiSource
+from taomagic.engine.data.tfrecord import encode_example, index_path, parse_example, read_records
 from taomagic.errors import DataProblem, SpecProblem
 from taomagic.project.paths import PathMap
 from taomagic.spec.dataset_export import CocoExport, DatasetExport
@@ -58,6 +65,98 @@ def test_split_and_order_are_taos(kitti: Path, paths: PathMap, tmp_path: Path) -
         "kitti-fold-000-of-002-shard-00000-of-00001",
         "kitti-fold-001-of-002-shard-00000-of-00001",
     ]
+
+
+@hypothesis_settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    count=st.integers(1, 60),
+    val_split=st.one_of(st.sampled_from([0.0, 14.0, 33.3, 99.9]), st.floats(0, 99.5, width=32)),
+    shards=st.integers(0, 7),
+)
+def test_split_order_and_shards_are_those_of_the_rule(
+    tmp_path: Path, count: int, val_split: float, shards: int
+) -> None:
+    folder = tmp_path / f"data{count}/images"
+    folder.mkdir(parents=True, exist_ok=True)
+    stems = [f"{number * 7919 % 10_007}" for number in range(count)]
+    for stem in stems:
+        (folder / f"{stem}.png").touch()
+    config = export(val_split=val_split, num_shards=shards, image_dir_name="images").kitti
+    assert config is not None
+    paths = PathMap([(str(folder.parent), ROOT)])
+    source = KittiSource(config, paths, logging.getLogger("test"))
+    # The field of the protobuf message has 32 bits.
+    held_out = int(struct.unpack("f", struct.pack("f", val_split))[0] / 100.0 * count)
+    assert source.partitions == expected_order(sorted(stems), held_out)
+    for partition in source.partitions:
+        parts = dataset_convert._sharded(partition, shards)
+        size = len(partition) // max(shards, 1)
+        assert [len(part) for part in parts[:-1]] == [size] * (max(shards, 1) - 1)
+        assert list(chain.from_iterable(parts)) == partition
+
+
+def test_without_shards_the_names_have_none(kitti: Path, paths: PathMap, tmp_path: Path) -> None:
+    report = convert(export(val_split=30.0, num_shards=0), tmp_path / "kitti", paths=paths)
+    assert [path.name for path in report.files] == ["kitti-fold-000-of-002", "kitti-fold-001-of-002"]
+
+
+def test_an_index_of_other_data_is_replaced(kitti: Path, paths: PathMap, tmp_path: Path) -> None:
+    one = export(num_shards=1)
+    (path,) = convert(one, tmp_path / "kitti", paths=paths).files
+    whole = index_path(path).read_text()
+    index_path(path).write_text("0 10\n")
+    convert(one, tmp_path / "kitti", paths=paths)
+    assert index_path(path).read_text() == whole
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, OSError, MemoryError])
+def test_an_interrupted_conversion_leaves_the_earlier_one(
+    kitti: Path, paths: PathMap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
+) -> None:
+    def content() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+
+    convert(export(num_shards=2), tmp_path / "kitti", paths=paths)
+    before = content()
+    calls = 0
+
+    def interrupted(*arguments: Any) -> bytes:
+        nonlocal calls
+        calls += 1
+        if calls == 7:
+            raise kind
+        return encode_example(*arguments)
+
+    monkeypatch.setattr(dataset_convert, "encode_example", interrupted)
+    with pytest.raises((kind, DataProblem)):
+        convert(export(num_shards=1), tmp_path / "kitti", paths=paths)
+    assert content() == before
+    assert not list(tmp_path.glob(".converting*"))
+
+
+def test_a_relative_root_lies_in_data_base_path(
+    kitti: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_BASE_PATH", str(tmp_path))
+    report = convert(export(root_directory_path="data"), tmp_path / "out/kitti", paths=PathMap([]))
+    assert report.num_images == 10
+
+
+def test_long_conversions_say_how_far_they_are(
+    kitti: Path,
+    paths: PathMap,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(dataset_convert, "_PROGRESS_EVERY_S", 0.0)
+    convert(export(), tmp_path / "kitti", paths=paths)
+    told = [r.getMessage() for r in caplog.records if r.getMessage().startswith("Converted ")]
+    assert len(told) == 9
+    assert re.fullmatch(r"Converted 9 of 10 images, about \d+ s left", told[-1])
 
 
 def test_an_empty_partition_is_skipped_and_the_rest_renumbered(
@@ -300,4 +399,68 @@ def test_incomplete_coco_files_are_named(kitti: Path, paths: PathMap, tmp_path: 
 def test_an_annotation_without_its_fields_is_named(kitti: Path, paths: PathMap, tmp_path: Path) -> None:
     coco(kitti, [{"id": 1, "image_id": 3, "category_id": 99, "bbox": [1, 2, 3, 4]}])
     with pytest.raises(DataProblem, match="image 3"):
+        convert(coco_export(), tmp_path / "coco", paths=paths)
+
+
+BOX = {"id": 1, "image_id": 7, "category_id": 11, "bbox": [10, 20, 30, 40]}
+
+
+def test_coco_boxes_belong_to_the_size_in_the_file(
+    kitti: Path, paths: PathMap, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # The image was halved after it had been labelled.
+    images = [{"id": 7, "file_name": "000001.png", "width": 240, "height": 160}]
+    coco(kitti, [BOX], images=images)
+    (path,) = convert(coco_export(), tmp_path / "coco", paths=paths).files
+    ((_, record),) = read_records(path)
+    found = parse_example(record, "", 0).features.feature
+    np.testing.assert_allclose(found["target/coordinates_x2"].float_list.value, [40 / 240], rtol=1e-6)
+    assert list(found["frame/width"].int64_list.value) == [120]
+    assert "1 images have another size than their annotation file says" in caplog.text
+
+
+def test_coco_annotations_of_other_images_are_counted(
+    kitti: Path, paths: PathMap, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    coco(kitti, [BOX, BOX | {"id": 2, "image_id": 99}])
+    convert(coco_export(), tmp_path / "coco", paths=paths)
+    assert "left out 1 annotations of images that it doesn't list" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bbox": [1, 2, float("nan"), 4]}, "image 7 .*nan"),
+        ({"bbox": [1, 2, 3]}, "image 7"),
+        ({"bbox": ["a", 2, 3, 4]}, "image 7"),
+        ({"bbox": None}, "image 7"),
+        ({"bbox": [1e300, 2, 3, 4]}, "image 7"),
+        ({"category_id": [1]}, "image 7"),
+        ({"image_id": [1]}, "lacks"),
+    ],
+)
+def test_bad_coco_annotations_are_named(
+    kitti: Path, paths: PathMap, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    coco(kitti, [BOX | change])
+    with pytest.raises(DataProblem, match=message) as caught:
+        convert(coco_export(), tmp_path / "coco", paths=paths)
+    assert caught.value.where == f"{ROOT}/instances.json"
+    assert caught.value.hint
+
+
+def test_coco_files_must_have_the_same_categories_and_ids_of_their_own(
+    kitti: Path, paths: PathMap, tmp_path: Path
+) -> None:
+    coco(kitti, [BOX])
+    (kitti / "instances.json").rename(kitti / "other.json")
+    coco(kitti, [BOX], categories=[{"id": 11, "name": "Truck"}])
+    two = coco_export(2)
+    assert two.coco is not None
+    two = replace(two, coco=replace(two.coco, annotation_files=("other.json", "instances.json")))
+    with pytest.raises(SpecProblem, match="the same categories") as caught:
+        convert(two, tmp_path / "coco", paths=paths)
+    assert caught.value.path.endswith("instances.json")
+    coco(kitti, [BOX], images=[{"id": 7, "file_name": f"00000{n}.png"} for n in (1, 2)])
+    with pytest.raises(DataProblem, match="same id"):
         convert(coco_export(), tmp_path / "coco", paths=paths)

@@ -48,7 +48,7 @@ COLOURED: dict[str, Callable[[], bytes]] = {
     "palette": lambda: encoded("PNG", "P"),
     "palette with a transparent colour": lambda: encoded("PNG", "P", transparency=0),
     "alpha": lambda: encoded("PNG", "RGBA"),
-    "16 bits": lambda: cv2.imencode(".png", PIXELS[..., ::-1].astype(np.uint16) * 257)[1].tobytes(),
+    "16 bits": cv2.imencode(".png", PIXELS[..., ::-1].astype(np.uint16) * 257)[1].tobytes,
     "CMYK": lambda: encoded("JPEG", "CMYK", quality=95),
     "progressive": lambda: encoded("JPEG", progressive=True, quality=95),
     "turned by EXIF": turned,
@@ -61,7 +61,7 @@ GREY: dict[str, tuple[Callable[[], bytes], int]] = {
     "JPEG": (lambda: encoded("JPEG", "L", quality=95), 82),
     "with alpha": (lambda: encoded("PNG", "LA"), 82),
     "one bit": (lambda: encoded("PNG", "1"), 0),
-    "16 bits": (lambda: cv2.imencode(".png", np.full((20, 30), 0xAB12, np.uint16))[1].tobytes(), 0xAB),
+    "16 bits": (cv2.imencode(".png", np.full((20, 30), 0xAB12, np.uint16))[1].tobytes, 0xAB),
 }
 
 
