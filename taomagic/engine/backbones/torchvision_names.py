@@ -18,7 +18,8 @@ from taomagic.engine.backbones import googlenet, mobilenet, resnet, squeezenet, 
 #: Mean and standard deviation of ImageNet's red, green and blue, in levels of 0 to 255.
 IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
-#: torchvision's GoogLeNet came from TensorFlow: its weights want levels of -1 to 1.
+#: torchvision's GoogLeNet came from TensorFlow: its weights want levels of -1 to 1. (One that somebody trained with
+#: ImageNet's mean and deviation has the same names; its colours would then be a little off at the start.)
 HALF = (127.5, 127.5, 127.5)
 
 
