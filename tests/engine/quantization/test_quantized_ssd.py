@@ -93,6 +93,20 @@ def test_evaluation_mode_changes_nothing():
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
+def test_in_mixed_precision_scales_are_float32_and_about_the_same():
+    models = [network().train() for _ in range(2)]
+    x = images()
+    models[0](x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        scores, offsets = models[1](x)
+    (scores.float().square().mean() + offsets.float().square().mean()).backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in models[1].parameters())
+    exact, mixed = (quantizers(model) for model in models)
+    assert all(q.scale.dtype == torch.float32 for q in mixed.values())
+    for name in ("Input_qdq", "relu_1_qdq", "block_1a_add_qdq"):
+        assert mixed[name].scale.item() == pytest.approx(exact[name].scale.item(), rel=0.02)
+
+
 def test_the_regulariser_looks_at_the_kernels_as_they_are_trained():
     model = network()
     kernels = [m.weight for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
