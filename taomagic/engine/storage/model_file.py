@@ -123,7 +123,7 @@ def load_model(path: str | Path, key: str = "", *, by_content: bool = False) -> 
     ModelFileProblem
         An unknown suffix; a missing, foreign, cut or damaged file; an empty or a wrong key.
     """
-    plain = form_of_file(path) is Form.HDF5 if by_content else _suffix(path, MODEL_SUFFIXES) == ".hdf5"
+    plain = form_of_file(Path(path)) is Form.HDF5 if by_content else _suffix(path, MODEL_SUFFIXES) == ".hdf5"
     if plain:
         content = read_hdf5(path)
         if content.description is None:
