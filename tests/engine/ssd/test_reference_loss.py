@@ -77,8 +77,9 @@ def test_value_and_gradients_are_those_of_the_formulas(batch, ratio, alpha):
     # Both may be constants: no positives, or every probability clipped.
     got = torch.autograd.grad(fast + 0 * (scores.sum() + offsets.sum()), (scores, offsets))
     expected = torch.autograd.grad(slow + 0 * (scores.sum() + offsets.sum()), (scores, offsets))
+    # The loss itself is computed in float32, which at scores of 100 is 8e-6 apart from the next number.
     for ours, theirs in zip(got, expected, strict=True):
-        assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+        assert torch.allclose(ours, theirs, rtol=1e-4, atol=2e-5)
 
 
 @settings(max_examples=15, deadline=None)
