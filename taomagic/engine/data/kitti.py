@@ -67,7 +67,7 @@ class Objects(NamedTuple):
 
     def keep(self, chosen: Sequence[object]) -> Objects:
         """Return the objects whose place in ``chosen`` is true."""
-        return Objects(*(list(compress(column, chosen)) for column in self))
+        return Objects._make(list(compress(column, chosen)) for column in self)
 
 
 @dataclass(slots=True)
@@ -123,10 +123,10 @@ def read_labels(path: str | Path, *, shown_as: str | None = None) -> Objects:
             numbers = [[math.nan]]
         # One comparison for the whole file; it is false for NaN too.
         if sum(sum(map(abs, column)) for column in numbers) <= _LARGEST:
-            return Objects(names, *numbers, keys=range(len(rows)))
+            return Objects._make([names, *numbers, range(len(rows))])
     _explain(lines, shown)
     # Every number is one, only their sum is out of the ordinary.
-    return Objects(names, *numbers, keys=range(len(rows)))
+    return Objects._make([names, *numbers, range(len(rows))])
 
 
 def _explain(lines: list[str], shown: str) -> None:

@@ -303,7 +303,7 @@ class CocoSource:
         names = [self._categories[annotation["category_id"]] for annotation in annotations]
         zeros = [0.0] * len(names)
         keys = [annotation["id"] for annotation in annotations]
-        return Objects(names, *[zeros] * 3, *zip(*corners, strict=True), *[zeros] * 7, keys=keys)
+        return Objects._make([names, *[zeros] * 3, *zip(*corners, strict=True), *[zeros] * 7, keys])
 
 
 def _read_json(path: Path, shown: str) -> Any:
