@@ -19,6 +19,7 @@ from taomagic.engine.data.loading import Batch, TrainingData, ValidationData
 from taomagic.engine.data.tfrecord import index_path
 from taomagic.errors import DataProblem, SpecProblem
 from taomagic.project.paths import PathMap
+from taomagic.spec.settings import DataSource
 from tests.engine.data.conftest import ROOT, experiment, export, row
 
 WILD = {
@@ -193,6 +194,37 @@ def test_the_fingerprint_follows_content_not_place(
     image = tmp_path / "elsewhere/image_2/000003.png"
     cv2.imwrite(str(image), np.zeros((80, 120, 3), np.uint8))
     assert TrainingData(experiment(), moved, 1).fingerprint() != before
+
+
+def test_several_sources_come_one_after_another(converted: Path, paths: PathMap, tmp_path: Path) -> None:
+    one = experiment()
+    assert one.dataset is not None
+    other = converted.parent / "more"
+    for folder in ("image_2", "label_2"):
+        (other / folder).mkdir(parents=True)
+    (other / "image_2/a.JPG").write_bytes((converted.parent / "image_2/000000.png").read_bytes())
+    (other / "label_2/a.txt").write_text(row("van", (0, 0, 30, 30)) + "\n")
+    folders = (*one.dataset.data_sources, DataSource(None, f"{ROOT}/more/label_2/", f"{ROOT}/more/image_2/"))
+    both = TrainingData(replace(one, dataset=replace(one.dataset, data_sources=folders)), paths, 1)
+    assert both.class_counts == {"car": 13, "pedestrian": 5}
+    assert f"{ROOT}/more/image_2/a.JPG" in next(both.epoch(1, 11)).names
+    shards = tuple(DataSource(f"{ROOT}/tfrecords/kitti*-0000{n}-of-*", None, None) for n in (0, 1))
+    records = TrainingData(replace(one, dataset=replace(one.dataset, data_sources=shards)), paths, 1)
+    assert (len(records), records.class_counts) == (10, {"car": 12, "pedestrian": 5})
+
+
+@pytest.mark.parametrize("tfrecords", [None, RECORDS])
+def test_grey_networks_train_on_coloured_images(
+    converted: Path, paths: PathMap, tfrecords: str | None
+) -> None:
+    size = {"output_width": 120, "output_height": 80}
+    data = TrainingData(experiment(tfrecords=tfrecords, output_channel=1, **size), paths, 1)
+    (batch,) = data.epoch(1, 10)
+    assert batch.images.shape == (10, 1, 80, 120)
+    position = next(i for i, name in enumerate(batch.names) if "000001" in name)
+    blue, green, red = cv2.imread(str(converted.parent / "image_2/000001.png")).astype(np.float32).T
+    expected = (0.114 * blue + 0.587 * green + 0.299 * red).T - 117.3786
+    np.testing.assert_allclose(batch.images[position, 0].numpy(), expected, atol=1e-3)
 
 
 def test_grey_networks_get_one_channel(kitti: Path, paths: PathMap) -> None:
