@@ -21,7 +21,7 @@ from taomagic.engine.data.box_sizes import BoxSizes
 from taomagic.engine.data.images import read_bytes, size_of
 from taomagic.engine.data.sample_modifier import SampleModifier
 from taomagic.engine.data.sources import CocoSource, Frame, KittiSource, Source
-from taomagic.engine.data.tfrecord import FeatureValue, TFRecordWriter, encode_example, index_path
+from taomagic.engine.data.tfrecord import FeatureValue, TFRecordWriter, example_parts, index_path
 from taomagic.errors import DataProblem, SpecProblem, TaoError
 from taomagic.project.paths import PathMap
 from taomagic.spec.dataset_export import DatasetExport, SampleModifierSettings
@@ -221,9 +221,9 @@ class _Conversion:
                 features, sources, targets = self._features(source.frame(key))
                 times = self.modifier.times(fold, sources, targets) if self.modifier is not None else 1
                 if times:
-                    record = encode_example(features)
+                    record = example_parts(features)
                     for _ in range(times):
-                        writer.write(record)
+                        writer.write(*record)
                         self.images += 1
                         for target in targets:
                             self.objects[target] += 1

@@ -22,6 +22,7 @@ __all__ = [
     "Example",
     "TFRecordWriter",
     "encode_example",
+    "example_parts",
     "index_path",
     "parse_example",
     "read_index",
@@ -40,9 +41,11 @@ _LONGEST_RECORD = 1 << 31
 FeatureValue = bytes | int | Sequence[float] | Sequence[int]
 
 
-def _masked_crc(data: bytes) -> bytes:
+def _masked_crc(*parts: bytes) -> bytes:
     """Return the checksum as TensorFlow stores it, rotated and shifted by a constant."""
-    crc = crc32c(data)
+    crc = 0
+    for part in parts:
+        crc = crc32c(part, crc)
     return _CRC.pack(((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
@@ -60,13 +63,15 @@ class TFRecordWriter:
         self._offset = 0
         self.index: list[tuple[int, int]] = []
 
-    def write(self, record: bytes) -> None:
-        """Append one record."""
-        length = _LENGTH.pack(len(record))
+    def write(self, *parts: bytes) -> None:
+        """Append one record, which may come in parts: joining them would copy the image once more."""
+        total = sum(map(len, parts))
+        length = _LENGTH.pack(total)
         self._file.write(length + _masked_crc(length))
-        self._file.write(record)
-        self._file.write(_masked_crc(record))
-        size = FRAME_BYTES + len(record)
+        for part in parts:
+            self._file.write(part)
+        self._file.write(_masked_crc(*parts))
+        size = FRAME_BYTES + total
         self.index.append((self._offset, size))
         self._offset += size
 
@@ -180,7 +185,12 @@ def _damaged(name: str, offset: int, message: str) -> DataProblem:
 
 
 def encode_example(features: Mapping[str, FeatureValue]) -> bytes:
-    """Return a serialised ``Example``; equal features in equal order give equal bytes.
+    """Return a serialised ``Example``; see :func:`example_parts`."""
+    return b"".join(example_parts(features))
+
+
+def example_parts(features: Mapping[str, FeatureValue]) -> tuple[bytes, ...]:
+    """Return a serialised ``Example`` in parts; equal features in equal order give equal bytes.
 
     Written by hand, as the message is so simple (https://protobuf.dev/programming-guides/encoding): building protobuf
     objects for the nineteen features of an image takes several times as long, and copies the image twice more.
@@ -204,7 +214,9 @@ def encode_example(features: Mapping[str, FeatureValue]) -> bytes:
         parts.append(_head(name, kind, len(content)))
         parts.append(content)
     parts[1] = _varint(sum(map(len, parts)) - 1)
-    return b"".join(parts)
+    # Whatever is small goes together; a picture stays where it is.
+    large = next((place for place, part in enumerate(parts) if len(part) > _LARGE), len(parts))
+    return b"".join(parts[:large]), *parts[large : large + 1], b"".join(parts[large + 1 :])
 
 
 @lru_cache(maxsize=1024)
@@ -213,6 +225,8 @@ def _floats(count: int) -> struct.Struct:
     return struct.Struct(f"<{count}f")
 
 
+#: Above this many bytes, a part is worth not to be copied.
+_LARGE = 1 << 14
 #: Tags of the three lists in a ``Feature``.
 _BYTES_LIST, _FLOAT_LIST, _INT64_LIST = b"\x0a", b"\x12", b"\x1a"
 

@@ -24,7 +24,7 @@ from tfrecord.reader import tfrecord_loader
 from taomagic.engine.data import dataset_convert
 from taomagic.engine.data.dataset_convert import convert
 from taomagic.engine.data.sources import KittiSource
-from taomagic.engine.data.tfrecord import encode_example, index_path, parse_example, read_records
+from taomagic.engine.data.tfrecord import example_parts, index_path, parse_example, read_records
 from taomagic.errors import DataProblem, SpecProblem
 from taomagic.project.paths import PathMap
 from taomagic.spec.dataset_export import CocoExport, DatasetExport
@@ -122,14 +122,14 @@ def test_an_interrupted_conversion_leaves_the_earlier_one(
     before = content()
     calls = 0
 
-    def interrupted(*arguments: Any) -> bytes:
+    def interrupted(*arguments: Any) -> tuple[bytes, ...]:
         nonlocal calls
         calls += 1
         if calls == 7:
             raise kind
-        return encode_example(*arguments)
+        return example_parts(*arguments)
 
-    monkeypatch.setattr(dataset_convert, "encode_example", interrupted)
+    monkeypatch.setattr(dataset_convert, "example_parts", interrupted)
     with pytest.raises((kind, DataProblem)):
         convert(export(num_shards=1), tmp_path / "kitti", paths=paths)
     assert content() == before
@@ -326,10 +326,10 @@ def test_a_full_disk_leaves_nothing_half_written(
     kitti: Path, paths: PathMap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class FullDisk(dataset_convert.TFRecordWriter):
-        def write(self, record: bytes) -> None:
+        def write(self, *parts: bytes) -> None:
             if len(self.index) == 2:
                 raise OSError(errno.ENOSPC, "No space left on device")
-            super().write(record)
+            super().write(*parts)
 
     monkeypatch.setattr(dataset_convert, "TFRecordWriter", FullDisk)
     with pytest.raises(DataProblem, match="No space left on device"):
