@@ -13,15 +13,11 @@ from taomagic.spec.dataset_export import read_dataset_export
 
 logger = logging.getLogger(__name__)
 
-logger = logging.getLogger(__name__)
-
 
 def run(args: argparse.Namespace, paths: PathMap) -> None:
     """Carry out ``ssd dataset_convert``."""
     status = StatusLog(paths.to_host(args.results_dir) if args.results_dir else None)
     export = read_dataset_export(paths.to_host(args.spec), shown_as=args.spec)
-    for note in export.notes:
-        logger.info("%s: %s", export.path, note)
     status.write("STARTED", "Starting Object Detection Dataset Convert.")
     class_names = paths.to_host(args.class_names_file) if args.class_names_file else None
     for note in export.notes:

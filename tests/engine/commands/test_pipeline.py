@@ -369,6 +369,19 @@ def test_a_model_file_says_everything_that_is_needed_to_rebuild_the_network(proj
     assert model.architecture.classes == ("car", "cyclist", "pedestrian")
 
 
+def test_a_field_without_effect_is_named_once_in_dataset_convert(project: Project):
+    text = (project.folder / "specs/convert.txt").read_text()
+    text = text.replace("num_shards: 2", 'num_shards: 2 kitti_sequence_to_frames_file: "frames.json"')
+    (project.folder / "specs/noted.txt").write_text(text)
+    outcome = project.run(
+        "ssd", "dataset_convert", "-d", f"{ROOT}/specs/noted.txt", "-o", f"{ROOT}/data/ssd/again/train"
+    )
+    assert outcome.code == 0, outcome.output
+    assert (
+        outcome.output.count("kitti_sequence_to_frames_file has no effect with partition_mode: random") == 1
+    )
+
+
 def test_a_flag_without_effect_says_so(project: Project):
     outcome = project.run(
         "ssd", "-np", "3", "dataset_convert", "-d", f"{ROOT}/specs/convert.txt",
