@@ -31,11 +31,12 @@ from torch.utils.data import DataLoader, Dataset
 from training_scene import ROOT, build
 
 from taomagic.engine.data.augmentation import Labels, augment_kitti
+from taomagic.engine.data.batch import Batch
+from taomagic.engine.data.batch import collate as our_collate
 from taomagic.engine.data.dataset_convert import convert
 from taomagic.engine.data.images import mean_of
 from taomagic.engine.data.kitti import read_training_labels
-from taomagic.engine.data.loading import Batch, TrainingData
-from taomagic.engine.data.loading import collate as our_collate
+from taomagic.engine.data.loading import TrainingData
 from taomagic.project.paths import PathMap
 from taomagic.spec.dataset_export import DatasetExport, KittiExport
 from taomagic.spec.settings import DataSource, SSDExperiment

@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from taomagic.engine.data.augmentation import Labels, tidy
+from taomagic.engine.data.batch import Batch, collate
 from taomagic.engine.data.image_store import ImageStore
-from taomagic.engine.data.images import Pixels, mean_of, preprocess, preprocess_into, resize_bilinear
+from taomagic.engine.data.images import Pixels, mean_of, preprocess, resize_bilinear
 from taomagic.engine.data.labels import scaled_to_whole_pixels
 from taomagic.engine.data.prefetch import in_order, in_thread, one_ahead
 from taomagic.engine.data.records import Collection, collect
@@ -27,7 +27,7 @@ from taomagic.errors import DataProblem, SpecProblem
 from taomagic.project.paths import PathMap
 from taomagic.spec.settings import AugmentationSettings, DatasetSettings, SSDExperiment, TrainingSettings
 
-__all__ = ["Batch", "TrainingData", "ValidationData", "on_device", "preprocess", "share_of"]
+__all__ = ["Batch", "TrainingData", "ValidationData", "collate", "on_device", "preprocess", "share_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,88 +35,6 @@ logger = logging.getLogger(__name__)
 _MOST_PROCESSES = 12
 #: Finished batches, in memory that a GPU can read by itself, that wait for it.
 _READY_BATCHES = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Some images with their boxes.
-
-    Attributes
-    ----------
-    images
-        ``[N, C, H, W]`` float32 in channels-last memory: blue, green, red minus the mean, or grey minus the mean.
-    boxes
-        ``[N, M, 4]`` float32, x1, y1, x2, y2 in pixels of the network input; M is the most of one image, at least 1.
-    labels
-        ``[N, M]`` int64, class ids from 1; 0 is padding.
-    difficult
-        ``[N, M]`` bool.
-    names
-        The images' names as the person knows them.
-    global_size
-        Number of images of the batch on all processes together; the same on each of them.
-    """
-
-    images: Tensor
-    boxes: Tensor
-    labels: Tensor
-    difficult: Tensor
-    names: tuple[str, ...]
-    global_size: int
-
-    def __len__(self) -> int:
-        """Return the number of images here: 0 where the batch has fewer images than there are processes."""
-        return len(self.names)
-
-
-def collate(
-    shown: Sequence[tuple[Pixels, Labels]],
-    names: Sequence[str],
-    settings: AugmentationSettings,
-    mean: tuple[float, ...],
-    global_size: int | None = None,
-    *,
-    pinned: bool = False,
-) -> Batch:
-    """Return images of the output size and their labels as a batch, padded to the most boxes of one image.
-
-    Parameters
-    ----------
-    shown
-        Images ``[output_height, output_width, 3]``, RGB, uint8 or float32, with their boxes; may be none at all.
-    names
-        Their names.
-    settings
-        Says size, and colour or grey.
-    mean
-        What to subtract.
-    global_size
-        Images of the batch on all processes; by default those given.
-    pinned
-        Put the pixels where a GPU can fetch them while the processor does something else.
-    """
-    height, width = settings.output_height, settings.output_width
-    images = torch.empty((len(shown), height, width, settings.output_channel), pin_memory=pinned)
-    pixels = images.numpy()
-    most = max([1, *(len(labels.boxes) for _, labels in shown)])
-    boxes = np.zeros((len(shown), most, 4), np.float32)
-    classes = np.zeros((len(shown), most), np.int64)
-    difficult = np.zeros((len(shown), most), np.bool_)
-    for i, (image, labels) in enumerate(shown):
-        preprocess_into(image, mean, pixels[i])
-        count = len(labels.boxes)
-        boxes[i, :count] = labels.boxes
-        classes[i, :count] = labels.classes
-        difficult[i, :count] = labels.difficult
-    # The network works in channels-last memory; seen as [N, C, H, W] these pixels lie that way without a copy.
-    return Batch(
-        images.permute(0, 3, 1, 2),
-        torch.from_numpy(boxes),
-        torch.from_numpy(classes),
-        torch.from_numpy(difficult),
-        tuple(names),
-        len(names) if global_size is None else global_size,
-    )
 
 
 @dataclass(frozen=True, slots=True)

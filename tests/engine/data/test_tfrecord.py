@@ -100,7 +100,9 @@ NUMBERS = st.one_of(
         max_size=20,
     )
 )
-def test_the_protobuf_library_reads_what_is_written_and_needs_no_byte_less(features: dict[str, FeatureValue]) -> None:
+def test_the_protobuf_library_reads_what_is_written_and_needs_no_byte_less(
+    features: dict[str, FeatureValue],
+) -> None:
     example = Example()
     example.features.SetInParent()
     for name, value in features.items():
