@@ -36,6 +36,7 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     # Without -r the folder is the model's, which a misspelt path must not bring into being.
     status = StatusLog(results_dir if args.results_dir or results_dir.is_dir() else None)
     experiment = read_experiment(paths.to_host(args.spec), purpose="evaluate", shown_as=args.spec)
+    log_notes(experiment, "dataset_config", "eval_config", "nms_config", "augmentation_config")
     experiment = with_overrides(experiment, args)
     assert experiment.evaluation is not None
     assert experiment.nms is not None
@@ -61,6 +62,13 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
         categorical={"average_precision": {k: v for k, v in metrics_of(evaluation).items() if k != "mAP"}},
         graphical={"precision_recall": {name: curve_points(r) for name, r in evaluation.classes.items()}},
     )
+
+
+def log_notes(experiment: SSDExperiment, *blocks: str) -> None:
+    """Log what a reader of the spec should know about the blocks that a command uses: fields without effect, say."""
+    for note in experiment.notes:
+        if note.startswith(blocks):
+            logger.info("%s: %s", experiment.path, note)
 
 
 def _explain(evaluation: Evaluation, truths: Sequence[ImageTruth]) -> None:

@@ -20,7 +20,7 @@ import torch
 from taomagic.engine.console import progress, say
 from taomagic.engine.data.images import preprocess, read, resize_lanczos
 from taomagic.engine.device import choose_device
-from taomagic.engine.ssd.evaluate import check_against_spec
+from taomagic.engine.ssd.evaluate import check_against_spec, log_notes
 from taomagic.engine.ssd.postprocess import Detections
 from taomagic.engine.ssd.predictor import Predictor, announcement, load_predictor
 from taomagic.engine.status import StatusLog
@@ -62,6 +62,7 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     outputs = _outputs(args, paths)
     status = StatusLog(paths.to_host(args.results_dir) if args.results_dir else None)
     experiment = read_experiment(paths.to_host(args.spec), purpose="inference", shown_as=args.spec)
+    log_notes(experiment, "eval_config", "nms_config", "augmentation_config")
     assert experiment.evaluation is not None
     assert experiment.nms is not None
     assert experiment.augmentation is not None

@@ -382,6 +382,20 @@ def test_a_field_without_effect_is_named_once_in_dataset_convert(project: Projec
     )
 
 
+@pytest.mark.parametrize("command", ["evaluate", "inference"])
+def test_fields_without_effect_are_named_where_their_block_is_used(project: Project, command: str):
+    spec = project.spec(
+        replace={
+            "nms_config {": "nms_config { force_on_cpu: true",
+            "validation_data_sources {": 'validation_data_sources { tfrecords_path: "/x"',
+        }
+    )
+    images = {"evaluate": [], "inference": ["-i", f"{ROOT}/data/val/image_2", "-r", f"{ROOT}/found"]}[command]
+    outcome = project.run("ssd", command, "-e", spec, "-m", f"{ROOT}/none.tlt", *images)
+    assert f"{spec}: nms_config.force_on_cpu has no effect" in outcome.output
+    assert ("tfrecords_path has no effect" in outcome.output) == (command == "evaluate")
+
+
 def test_a_flag_without_effect_says_so(project: Project):
     outcome = project.run(
         "ssd", "-np", "3", "dataset_convert", "-d", f"{ROOT}/specs/convert.txt",
