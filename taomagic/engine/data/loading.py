@@ -271,7 +271,7 @@ class ValidationData:
         cv2.setNumThreads(1)
         self._dataset, self._settings = _blocks(experiment)
         sources = [
-            source
+            replace(source, tfrecords_path=None)  # TFRecords beside the folders aren't read, as in TAO
             for source in self._dataset.validation_data_sources
             if source.image_directory_path and source.label_directory_path
         ]

@@ -178,6 +178,17 @@ def test_difficult_objects_are_left_out_on_request(
     assert ValidationData(experiment(include_difficult=False), paths).class_counts["pedestrian"] == 5
 
 
+def test_validation_reads_the_folders_even_beside_tfrecords(kitti: Path, paths: PathMap) -> None:
+    convert(export(), kitti / "tfrecords/kitti", paths=paths)
+    one = experiment()
+    assert one.dataset is not None
+    (folders,) = one.dataset.validation_data_sources
+    for pattern in (f"{ROOT}/tfrecords/kitti-fold-000*", f"{ROOT}/nowhere/*"):
+        beside = replace(folders, tfrecords_path=pattern)
+        both = replace(one, dataset=replace(one.dataset, validation_data_sources=(beside,)))
+        assert ValidationData(both, paths).fingerprint() == ValidationData(one, paths).fingerprint()
+
+
 def test_the_fingerprint_follows_content_not_place(
     kitti: Path, paths: PathMap, tmp_path: Path, add: Callable[..., None]
 ) -> None:
