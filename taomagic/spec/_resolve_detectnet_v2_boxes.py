@@ -52,7 +52,7 @@ def clustering(config: detectnet_v2_pb2.ClusteringConfig) -> ClusteringSettings:
 
 
 def _written(config: detectnet_v2_pb2.ClusteringConfig, name: str) -> float | None:
-    return number(config, name) if config.HasField(name) else None  # type: ignore[arg-type]  # the stub wants a literal
+    return number(config, name) if config.HasField(name) else None
 
 
 def resolve_rasterizer(spec: _Spec, classes: tuple[str, ...]) -> RasterizerSettings:
