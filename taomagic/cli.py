@@ -33,7 +33,10 @@ _CONTROL_HELP = {
     "stop": ("stop ID… | --container_id ID… | --all", "end jobs"),
     "attach": ("attach [ID]", "follow a job, from its first line; Ctrl-C only stops following"),
     "logs": ("logs [ID]", "print the whole log of a job"),
-    "samples": ("samples create|specs|notebook|weights …", "sample data, specs, notebooks, weights to learn with"),
+    "samples": (
+        "samples create|specs|notebook|weights …",
+        "sample data, specs, notebooks, weights to learn with",
+    ),
     "help": ("help [TASK [SUB-TASK]]", "this text, or the arguments of a task"),
 }
 

@@ -25,8 +25,9 @@ from torch import Tensor
 CAPACITY = 1 << 14
 #: A sequence number, in a cache line of its own, and the message.
 _PLACE_BYTES = 64 + 4 * CAPACITY
-#: How long a process looks without a pause, and how long it waits in all.
-_EAGER_S, _PATIENCE_S = 0.02, 1800.0
+#: How long a process looks without a pause, how long a pause is, and how long it waits in all. A process that looks
+#: for long seems busy, and keeps what else runs on the machine from taking its core.
+_EAGER_S, _PAUSE_S, _PATIENCE_S = 0.0002, 0.00005, 1800.0
 
 
 class Mailbox:
@@ -86,7 +87,7 @@ class Mailbox:
             if waited < _EAGER_S:
                 os.sched_yield()  # whoever shares this core may have it
             else:
-                time.sleep(0.0005)
+                time.sleep(_PAUSE_S)
 
 
 def create(size: int) -> str:
