@@ -48,7 +48,7 @@ class TorchPredictor:
     Parameters
     ----------
     model
-        Put into evaluation mode while it predicts, and back into the mode it had.
+        In evaluation mode, and on that device; neither is changed here.
     device
         Where it runs.
     nms
