@@ -340,10 +340,10 @@ class _Conversion:
     def _move_in(self, prefix: Path, workshop: Path, names: list[str], paths: PathMap) -> tuple[Path, ...]:
         """Put the finished files in the place of those of an earlier conversion."""
         made = {path.name for path in workshop.iterdir()}
-        shard = re.compile(
-            rf"(idx-)?{re.escape(prefix.name)}(-fold-\d{{3}}-of-\d{{3}})?(-shard-\d{{5}}-of-\d{{5}})?"
-            rf"|{re.escape(prefix.name)}_warning\.json"
-        )
+        # The bare prefix is no name of ours: a file of that name is somebody's.
+        fold, part = r"-fold-\d{3}-of-\d{3}", r"-shard-\d{5}-of-\d{5}"
+        name = re.escape(prefix.name)
+        shard = re.compile(rf"(idx-)?{name}({fold}({part})?|{part})|{name}_warning\.json")
         stale = [
             p
             for p in prefix.parent.iterdir()
@@ -355,8 +355,8 @@ class _Conversion:
             self.log.info(
                 "Removed %d files of an earlier conversion to %s", len(stale), paths.to_container(prefix)
             )
-        for name in sorted(made):
-            (workshop / name).replace(prefix.with_name(name))
+        for file in sorted(made):
+            (workshop / file).replace(prefix.with_name(file))
         self.log.info("Tfrecords generation complete.")
         return tuple(prefix.with_name(name) for name in names)
 

@@ -279,6 +279,14 @@ def test_files_of_an_earlier_conversion_are_replaced(kitti: Path, paths: PathMap
     assert names == {made.name, f"idx-{made.name}", "kitti_other-fold-000-of-002"}
 
 
+def test_a_file_named_like_the_prefix_stays(kitti: Path, paths: PathMap, tmp_path: Path) -> None:
+    mine = [tmp_path / name for name in ("kitti", "idx-kitti", "kitti-fold", "kitti.txt")]
+    for path in mine:
+        path.write_text("mine")
+    convert(export(), tmp_path / "kitti", paths=paths)
+    assert [path.read_text() for path in mine] == ["mine"] * 4
+
+
 def broken(kitti: Path, kind: str) -> None:
     if kind == "label missing":
         (kitti / "label_2/000004.txt").unlink()
