@@ -106,6 +106,9 @@ RULES: Final[Mapping[str, Rule]] = {
     "saturation": half_open_interval("0.5"),
     "hue": at_least(0, "18"),
     "random_flip": half_open_interval("0.5"),
+    # The names of the files have three digits and five; a number beyond them is a slip that would fill the disk.
+    "num_partitions": Rule("<= 999", lambda value: value <= 999, "2"),
+    "num_shards": Rule("<= 99999", lambda value: value <= 99999, "10"),
     "val_split": Rule(">= 0 and < 100", lambda value: 0 <= value < 100, "20"),
 }
 

@@ -172,6 +172,8 @@ def test_sequence_mode(read_export: Read, refused: Problem) -> None:
     ("name", "value", "what"),
     [
         ("num_partitions", "3", "num_partitions should be 2 in random mode"),
+        ("num_partitions", "4294967295", "num_partitions should be <= 999"),
+        ("num_shards", "4294967295", "num_shards should be <= 99999"),
         ("val_split", "100", "val_split should be >= 0 and < 100"),
         ("val_split", "-1", "val_split should be >= 0 and < 100"),
         ("partition_mode", '"stratified"', "partition_mode should be one of random, sequence"),
@@ -209,6 +211,7 @@ def test_kitti_needs_its_folders(refused: Problem, name: str) -> None:
         ("annotation_files", '["a.json"]', "The length of annotation_files should be num_partitions (2)"),
         ("image_dir_names", '["a", "b", "c"]', "The length of image_dir_names should be num_partitions (2)"),
         ("num_shards", "[1, 2, 3]", "The length of num_shards should be 1 or num_partitions (2)"),
+        ("num_shards", "[1, 100000]", "num_shards[1] should be <= 99999"),
         ("num_partitions", "0", "num_partitions should be >= 1"),
         ("num_partitions", "1", "The length of image_dir_names should be num_partitions (1)"),
     ],

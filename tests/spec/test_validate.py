@@ -166,6 +166,8 @@ def test_the_table_of_these_tests_has_every_rule_of_an_experiment() -> None:
         "monitor",
         "min_delta",
         "cluster_iou_threshold",
+        "num_partitions",
+        "num_shards",
         "val_split",
         "initial_exponent",
         "increment",
