@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -73,10 +74,12 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
         use_multiprocessing=args.use_multiprocessing or experiment.training.use_multiprocessing,
         on_gpu=device.is_cuda,
     )
-    network = SSDNetwork(experiment, paths, args.key, on_gpu=device.is_cuda)
-    logger.info("Number of images in the training dataset:\t%6d", len(images))
-    logger.info("Number of images in the validation dataset:\t%6d", network.validation_images)
-    TrainingRun(network, images, command, device, status).run()
+    # In a notebook's kernel, what failed stays in the traceback; its processes and decoded images must not.
+    with closing(images):
+        network = SSDNetwork(experiment, paths, args.key, on_gpu=device.is_cuda)
+        logger.info("Number of images in the training dataset:\t%6d", len(images))
+        logger.info("Number of images in the validation dataset:\t%6d", network.validation_images)
+        TrainingRun(network, images, command, device, status).run()
     leave()
 
 

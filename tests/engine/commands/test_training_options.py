@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
+import psutil
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -14,6 +16,7 @@ from taomagic.engine.signals import Stopped
 from taomagic.engine.ssd.loss import LossParts
 from taomagic.engine.storage.model_file import ModelFile, load_model
 from taomagic.engine.training.run import TrainingRun
+from taomagic.errors import DataProblem
 from tests.engine.commands.conftest import KEY, ROOT, Project
 
 
@@ -162,3 +165,23 @@ def test_mixed_precision_without_hardware_for_it_is_said_and_changes_nothing(
     expected = checkpoint(project, "plain").weights
     for name, tensor in checkpoint(project, "amp").weights.items():
         assert torch.equal(tensor, expected[name]), name
+
+
+def test_a_failed_training_leaves_no_process_even_where_somebody_still_looks_at_it(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+):
+    kept: list[Any] = []
+
+    def fail(run: TrainingRun) -> None:
+        kept.append(run)  # as a traceback in a notebook does
+        next(run.images.epoch(1, 4))
+        kept.extend(p for p in psutil.Process().children() if "engine.data.worker" in " ".join(p.cmdline()))
+        raise DataProblem("no more")
+
+    monkeypatch.setattr(TrainingRun, "run", fail)
+    outcome = project.train("failed", "--use_multiprocessing")
+    assert outcome.code == 1
+    assert "no more" in outcome.output
+    _, *workers = kept
+    assert workers
+    assert not any(worker.is_running() for worker in workers)
