@@ -138,8 +138,9 @@ def parse_words(words: Sequence[str]) -> argparse.Namespace:
 def _explain_exception(error: Exception) -> tuple[str, str, str]:
     """Return message, place and hint for what no one foresaw; the log keeps the traceback of a mistake of ours."""
     name, text = type(error).__name__, str(error)
-    # PyTorch has an error of its own for a full GPU (known by name, torch may not be imported here), none for a CPU.
-    if isinstance(error, MemoryError) or name == "OutOfMemoryError" or "DefaultCPUAllocator" in text:
+    # PyTorch has an error of its own for a full GPU (known by name, torch may not be imported here), none for a CPU;
+    # OpenCV names the function that found no memory.
+    if isinstance(error, MemoryError) or "OutOfMemoryError" in (name + text) or "DefaultCPUAllocator" in text:
         return (
             " ".join(["the memory is full:", *text.splitlines()[:1]]).rstrip(": "),
             "",

@@ -99,8 +99,9 @@ RULES: Final[Mapping[str, Rule]] = {
     "random_crop_max_scale": Rule("> 0 and <= 1", lambda value: 0 < value <= 1, "1.0"),
     "random_crop_min_ar": above(0, "0.5"),
     "random_crop_max_ar": above(0, "2.0"),
-    "zoom_out_min_scale": at_least(1, "1.0"),
-    "zoom_out_max_scale": at_least(1, "4.0"),
+    # At 100 an image is a speck of three pixels in 300; beyond that no memory holds what is around it.
+    "zoom_out_min_scale": Rule(">= 1 and <= 100", lambda value: 1 <= value <= 100, "1.0"),
+    "zoom_out_max_scale": Rule(">= 1 and <= 100", lambda value: 1 <= value <= 100, "4.0"),
     "brightness": at_least(0, "32"),
     "contrast": half_open_interval("0.5"),
     "saturation": half_open_interval("0.5"),

@@ -23,6 +23,9 @@ def untouched_signals(monkeypatch):
         RuntimeError(
             "[enforce fail] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
         ),
+        RuntimeError(
+            "alloc.cpp:73: error: (-4:Insufficient memory) in function 'OutOfMemoryError'\n"
+        ),  # OpenCV's
         MemoryError(),
     ],
 )
