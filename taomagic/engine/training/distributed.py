@@ -9,7 +9,6 @@ import inspect
 import os
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -17,15 +16,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from taomagic.engine.training import mailbox
 from taomagic.engine.training.members import is_member
 
 T = TypeVar("T")
 
 #: How long a process waits for the others. The longest thing that one does alone is to read and decode its data.
 _PATIENCE = timedelta(minutes=30)
-#: Where small tensors are exchanged, if not through the process group.
-_mailbox: mailbox.Mailbox | None = None
 
 
 @dataclass(frozen=True)
@@ -79,31 +75,7 @@ def join(device: torch.device) -> World:
         dist.init_process_group(
             "nccl" if cuda else "gloo", timeout=_PATIENCE, device_id=device if cuda else None
         )
-        if not cuda:
-            _open_mailbox()
     return world()
-
-
-def _open_mailbox() -> None:
-    """Let processes on one machine exchange small tensors through shared memory."""
-    global _mailbox  # noqa: PLW0603  # like the process group, one for each process
-    here = world()
-    if not all(gathered(mailbox.is_possible())):
-        return
-    path = of_main(mailbox.create(here.size) if here.is_main else "")
-    _mailbox = mailbox.Mailbox(path, here.rank, here.size)
-    barrier()
-    if here.is_main:
-        Path(path).unlink()
-
-
-def _fits_mailbox(values: Tensor) -> bool:
-    return (
-        _mailbox is not None
-        and values.device.type == "cpu"
-        and values.dtype == torch.float32
-        and values.numel() <= mailbox.CAPACITY
-    )
 
 
 def connected(model: nn.Module, device: torch.device) -> nn.Module:
@@ -122,16 +94,12 @@ def connected(model: nn.Module, device: torch.device) -> nn.Module:
 
 def leave() -> None:
     """Part from the other processes."""
-    global _mailbox  # noqa: PLW0603
-    _mailbox = None
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:
-    """Return the sum of a tensor of all ranks; it may be computed in place."""
-    if _mailbox is not None and _fits_mailbox(values):
-        return _mailbox.exchange(values).sum(0)
+    """Return the sum of a tensor of all ranks, computed in place."""
     if not world().is_alone:
         dist.all_reduce(values)
     return values
@@ -149,8 +117,6 @@ def stacked(values: Tensor) -> Tensor:
     here = world()
     if here.is_alone:
         return values[None]
-    if _mailbox is not None and _fits_mailbox(values):
-        return _mailbox.exchange(values)
     parts = [torch.empty_like(values) for _ in range(here.size)]
     dist.all_gather(parts, values.contiguous())
     return torch.stack(parts)

@@ -11,20 +11,12 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from taomagic.engine.training import distributed
 
-
-def in_ranks(
-    count: int, function: Callable[..., Any], folder: Path, *args: Any, mailbox: bool = False
-) -> list[Any]:
-    """Call ``function(rank, *args)`` in each process, and return what each one returned (tensors and plain data).
-
-    With a ``mailbox`` small tensors go through shared memory, else all through Gloo.
-    """
+def in_ranks(count: int, function: Callable[..., Any], folder: Path, *args: Any) -> list[Any]:
+    """Call ``function(rank, *args)`` in each process, and return what each one returned (tensors and plain data)."""
     context = mp.get_context("spawn")
     processes = [
-        context.Process(target=_run, args=(rank, count, function, str(folder), args, mailbox))
-        for rank in range(count)
+        context.Process(target=_run, args=(rank, count, function, str(folder), args)) for rank in range(count)
     ]
     for process in processes:
         process.start()
@@ -34,15 +26,10 @@ def in_ranks(
     return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in range(count)]
 
 
-def _run(
-    rank: int, count: int, function: Callable[..., Any], folder: str, args: tuple[Any, ...], mailbox: bool
-) -> None:
+def _run(rank: int, count: int, function: Callable[..., Any], folder: str, args: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=count)
-    if mailbox:
-        distributed._open_mailbox()
-        assert distributed._mailbox is not None
     torch.save(function(rank, *args), f"{folder}/rank{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()

@@ -86,7 +86,7 @@ def test_losses_weights_and_statistics_are_those_of_one_process(tmp_path, spec):
     sizes = [4, 5, 1]
     dealt = [[[0, 1], [2, 3]], [[0, 1, 2], [3, 4]], [[0], []]]
     alone = steps_of(0, spec, sizes, [[list(range(size))] for size in sizes])
-    together = in_ranks(2, steps_of, tmp_path, spec, sizes, dealt, mailbox=True)
+    together = in_ranks(2, steps_of, tmp_path, spec, sizes, dealt)
     for rank in together:
         for ours, theirs in zip(rank["losses"], alone["losses"], strict=True):
             assert ours == pytest.approx(theirs, rel=2e-4)
