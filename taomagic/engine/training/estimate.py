@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -25,13 +26,17 @@ def step_seconds(network: Network, model: nn.Module, device: Device, batch: Batc
     network, model, device
         What is trained, and where.
     batch
-        Any batch of the training.
+        Any batch of the training; of several processes, this one's share.
 
     Returns
     -------
     float
-        Seconds.
+        Seconds; 0 where the share has no image.
     """
+    # The copy doesn't share batch normalisation with other processes: to it, the share is the whole batch.
+    batch = replace(batch, global_size=len(batch))
+    if not len(batch):
+        return 0.0
     twin = copy.deepcopy(model)
     network.to_training_mode(twin)
     objective = network.objective(twin, alone=True)
