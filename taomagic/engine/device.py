@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -23,6 +24,12 @@ logger = logging.getLogger(__name__)
 _FIRST_WITH_BFLOAT16 = (8, 0)
 #: Words in /proc/cpuinfo of processors that multiply bfloat16; others imitate it, 50 × slower than float32.
 _BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+#: Of a loss scale, a float32.
+_LARGEST_EXPONENT = 127.0
+#: Below 1, which PyTorch doesn't take.
+_LARGEST_BACKOFF = math.nextafter(1.0, 0.0)
+#: Good steps before the loss scale grows, where it never shall; PyTorch counts them in 32 bits.
+_NEVER = 2**31 - 1
 #: "1" asks for results that are the same to the last bit each time, where a GPU would else vary.
 DETERMINISTIC_VARIABLE = "TAOMAGIC_DETERMINISTIC"
 
@@ -66,12 +73,16 @@ class Device:
         kind, enabled = self.torch_device.type, self.precision is torch.float16
         if settings is None:
             return torch.amp.GradScaler(kind, enabled=enabled)
+        growth = 2.0 ** min(settings.increment, _LARGEST_EXPONENT)
+        grows = (
+            growth > 1.0
+        )  # PyTorch takes no other factor; without an increment, the time for it never comes
         return torch.amp.GradScaler(
             kind,
             init_scale=2.0**settings.initial_exponent,
-            growth_factor=2.0**settings.increment,
-            backoff_factor=2.0**-settings.decrement,
-            growth_interval=1,
+            growth_factor=growth if grows else 2.0,
+            backoff_factor=min(2.0**-settings.decrement, _LARGEST_BACKOFF),
+            growth_interval=1 if grows else _NEVER,
             enabled=enabled,
         )
 

@@ -60,6 +60,26 @@ def test_the_loss_scale_follows_the_exponents_of_the_spec():
     assert exponent_after(math.inf) == pytest.approx(19.010, abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("increment", "decrement", "after_a_good_step", "after_a_bad_step"),
+    [(0.0, 2.0, 20.0, 18.0), (1e-30, 1.0, 20.0, 19.0), (5000.0, 1.0, 20.0, 19.0), (1.0, 1e-30, 21.0, 21.0)],
+)
+def test_every_loss_scale_that_a_spec_may_ask_for_works(
+    increment, decrement, after_a_good_step, after_a_bad_step
+):
+    # 0 is a constant scale; 5000 would leave the range of float32, so that the scale stays.
+    settings = CostScalingSettings(initial_exponent=20.0, increment=increment, decrement=decrement)
+    scaler = Device(torch.device("cpu"), torch.float16).loss_scaler(settings)
+    weight = torch.nn.Parameter(torch.ones(()))
+    optimizer = torch.optim.SGD([weight], lr=0.0)
+    for gradient, exponent in ((1.0, after_a_good_step), (math.inf, after_a_bad_step)):
+        optimizer.zero_grad()
+        scaler.scale(weight * gradient).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        assert math.log2(scaler.get_scale()) == pytest.approx(exponent, abs=1e-4)
+
+
 def test_only_float16_has_a_loss_scale():
     assert not Device(torch.device("cpu"), torch.bfloat16).loss_scaler(SCALING).is_enabled()
     assert not Device(torch.device("cpu")).loss_scaler().is_enabled()
