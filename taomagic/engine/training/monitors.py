@@ -10,7 +10,7 @@ from taomagic.engine.data.loading import Batch
 from taomagic.engine.training.distributed import world
 from taomagic.engine.training.network import Command, Network
 from taomagic.engine.training.tensorboard import TensorBoard
-from taomagic.engine.training.trackers import Trackers
+from taomagic.engine.training.trackers import Trackers, packages
 
 
 class Monitors:
@@ -25,6 +25,19 @@ class Monitors:
     def __init__(self, board: TensorBoard, trackers: Trackers) -> None:
         self._board = board
         self._trackers = trackers
+
+    @staticmethod
+    def check(network: Network) -> None:
+        """Make sure that :meth:`open` won't lack a package, before an earlier run makes room for this one.
+
+        Raises
+        ------
+        EnvironmentProblem
+            A tracker's package is missing.
+        """
+        visualizer = network.settings.visualizer
+        if visualizer is not None and world().is_main:
+            packages(visualizer)
 
     @classmethod
     def open(cls, network: Network, command: Command) -> Monitors:

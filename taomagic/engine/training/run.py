@@ -72,6 +72,7 @@ class TrainingRun:
 
     def run(self) -> None:
         """Train from the first epoch, or from where an interrupted run of the same command stopped."""
+        Monitors.check(self.network)
         start = begin(self.network, self.command, self.checkpoints, self.fingerprint())
         monitors = Monitors.open(self.network, self.command)
         self.device.place(start.model)

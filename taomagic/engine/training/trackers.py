@@ -20,7 +20,7 @@ from taomagic.errors import EnvironmentProblem
 from taomagic.project.paths import PathMap
 from taomagic.spec.ssd import ClearMLSettings, VisualizerSettings, WandBSettings
 
-__all__ = ["Trackers"]
+__all__ = ["Trackers", "packages"]
 
 logger = logging.getLogger(__name__)
 
@@ -101,8 +101,7 @@ class Trackers:
             return cls()
         # Both packages are looked at before either service hears of a run.
         wandb, clearml = visualizer.wandb, visualizer.clearml
-        wandb_package = _package("wandb", "Weights & Biases", _WANDB_BLOCK) if wandb is not None else None
-        clearml_package = _package("clearml", "ClearML", _CLEARML_BLOCK) if clearml is not None else None
+        wandb_package, clearml_package = packages(visualizer)
         trackers: list[_Tracker] = []
         try:
             if wandb is not None:
@@ -170,6 +169,20 @@ def _opened(service: str, build: Callable[[], _Tracker]) -> list[_Tracker]:
     except Exception as error:
         logger.warning("%s can't be used (%s); training without it.", service, _one_line(error))
         return []
+
+
+def packages(visualizer: VisualizerSettings) -> tuple[Any, Any]:
+    """Return the packages of Weights & Biases and ClearML, ``None`` for a service that the spec doesn't report to.
+
+    Raises
+    ------
+    EnvironmentProblem
+        One is missing or can't be imported.
+    """
+    return (
+        _package("wandb", "Weights & Biases", _WANDB_BLOCK) if visualizer.wandb is not None else None,
+        _package("clearml", "ClearML", _CLEARML_BLOCK) if visualizer.clearml is not None else None,
+    )
 
 
 def _package(name: str, service: str, block: str) -> Any:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+import sys
 import time
 
 import pytest
@@ -150,6 +151,19 @@ def test_a_full_disk_keeps_the_checkpoints_and_the_same_command_goes_on(
     outcome = project.run(*command("full"))
     assert outcome.code == 0, outcome.output
     assert "Resuming from epoch 2" in outcome.output
+
+
+def test_a_run_that_lacks_a_package_leaves_a_finished_one_where_it_is(project: Project, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    finished = project.path(project.weights("kept", 3))
+    finished.parent.mkdir(parents=True)
+    finished.write_bytes(b"weights")
+    tracked = "num_epochs: 3 visualizer { enabled: true wandb_config { enabled: true } }"
+    spec = project.spec(replace={"num_epochs: 3": tracked})
+    outcome = project.train("kept", spec=spec)
+    assert outcome.code == 1
+    assert "pip install wandb" in outcome.output
+    assert finished.read_bytes() == b"weights"
 
 
 def test_a_failed_run_does_not_cost_a_finished_one(project: Project, command, monkeypatch):
