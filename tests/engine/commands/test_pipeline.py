@@ -270,7 +270,6 @@ def test_quick_mode_shortens_epochs_and_says_so(project: Project, monkeypatch):
     [
         (["train", "-e", "{root}/specs/nothing.txt", "-r", "{root}/x"], "nothing.txt"),
         (["train", "-e", "{spec}", "-r", "{root}/x", "--arch", "dssd"], "dssd"),
-        (["train", "-e", "{spec}", "-r", "{root}/x", "--gpus", "2"], "one process"),
         (["train", "-e", "{spec}", "-r", "{root}/x", "--initial_epoch", "2"], "--initial_epoch"),
         (["evaluate", "-e", "{spec}", "-m", "{root}/none.tlt", "-k", "k"], "none.tlt"),
         (
