@@ -102,12 +102,14 @@ def _among_all(losses: Tensor, keep: int) -> Tensor:
     keep
         The same on each process, and no more than there are losses in all.
     """
+    if keep == 0:  # on every process: nobody waits for an exchange of nothing
+        return losses
     offered = losses.new_full((keep,), -math.inf)
     offered[: len(losses)] = losses.detach()
     everyone = stacked(offered).flatten()
     # Stable, so that every process breaks a tie in the same way.
     order = everyone.argsort(descending=True, stable=True)[:keep]
-    taken = (order // max(1, keep) == world().rank).sum()
+    taken = (order // keep == world().rank).sum()
     among = torch.arange(len(losses), device=losses.device) < taken
     return torch.where(among, losses, 0.0)
 

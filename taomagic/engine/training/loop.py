@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -45,6 +45,9 @@ class _Ledger:
         return len(self._waiting)
 
     def add(self, batch: Batch, learning_rate: float, values: Tensor) -> None:
+        if batch.images.is_cuda:
+            # Names and boxes are what a message needs; the pictures of several batches would fill the GPU.
+            batch = replace(batch, images=batch.images.new_empty(0))
         self._waiting.append((batch, learning_rate))
         self._values.append(values)
 
