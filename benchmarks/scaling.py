@@ -1,6 +1,6 @@
 """Two processes on two cores beside one process on one core, a thread each, the same batch for each process.
 
-    python benchmarks/scaling.py [--epochs 3]
+    python benchmarks/scaling.py [--epochs 3] [--batch 16]
 
 Runs ``ssd train`` as a user does, and reads the seconds an epoch from ``status.json``; the first epoch, which decodes
 the images, isn't counted. ResNet-18 at half width and 300×300. Two trainings that have nothing to do with each other,
@@ -62,11 +62,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--images", type=int, default=96)
+    parser.add_argument("--batch", type=int, default=16, help="images for each process (the document's: 16)")
     parser.add_argument("--dir", type=Path, help="folder for the data (default: a temporary one)")
     arguments = parser.parse_args()
     folder = arguments.dir or Path(tempfile.mkdtemp(prefix="taomagic-scaling-"))
-    spec = build(folder, images=arguments.images, batch=8, width=0.5, epochs=arguments.epochs)
+    spec = build(folder, images=arguments.images, batch=arguments.batch, width=0.5, epochs=arguments.epochs)
     one = epochs_of(folder, spec, 1, "0")
     two = epochs_of(folder, spec, 2, "0,1")
     strangers = side_by_side(folder, spec)
