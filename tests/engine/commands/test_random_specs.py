@@ -19,7 +19,7 @@ from taomagic.samples import create
 from tests.spec.valid_specs import Places, experiments, plain
 
 #: TAOMAGIC_RANDOM_TRAININGS=300 walks further than the suite has time for.
-EXAMPLES = int(os.environ.get("TAOMAGIC_RANDOM_TRAININGS", "10"))
+EXAMPLES = int(os.environ.get("TAOMAGIC_RANDOM_TRAININGS", "6"))
 
 EXPORT = """\
 kitti_config { root_directory_path: "ROOT" image_dir_name: "training/image_2" label_dir_name: "training/label_2"

@@ -24,7 +24,7 @@ from .ssd_cases import images, network, onnx_predictions, predictions, seen, wit
 
 SPEC = experiment(NMSSettings(0.01, 0.5, 50, 0))
 BACKBONES = [
-    ("resnet", 10), ("resnet", 50), ("vgg", 16), ("darknet", 19), ("darknet", 53), ("googlenet", 0),
+    ("resnet", 10), ("vgg", 16), ("darknet", 19), ("googlenet", 0),
     ("mobilenet_v1", 0), ("mobilenet_v2", 0), ("squeezenet", 0), ("efficientnet_b0", 0),
 ]  # fmt: skip
 

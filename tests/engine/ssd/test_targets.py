@@ -120,5 +120,7 @@ def test_nms_in_blocks_equals_nms_one_box_at_a_time(seed, count, limit):
     while order and len(kept) < limit:
         best = order.pop(0)
         kept.append(best)
-        order = [i for i in order if iou_matrix(boxes[[best]], boxes[[i]])[0, 0] <= 0.45]
+        order = [
+            i for i, iou in zip(order, iou_matrix(boxes[[best]], boxes[order])[0], strict=True) if iou <= 0.45
+        ]
     assert nms(boxes, scores, 0.45, limit).tolist() == kept
