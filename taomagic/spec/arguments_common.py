@@ -47,6 +47,38 @@ def add_spec(p: argparse.ArgumentParser, *more: str) -> None:
     )
 
 
+def add_convert_flags(p: argparse.ArgumentParser) -> None:
+    """Add ``-d`` and ``-o`` of ``dataset_convert``."""
+    p.add_argument(
+        "-d",
+        "--dataset_export_spec",
+        "--dataset-export-spec",
+        dest="spec",
+        required=True,
+        metavar="FILE",
+        help="data set export file, with kitti_config or coco_config",
+    )
+    p.add_argument(
+        "-o",
+        "--output_filename",
+        dest="output",
+        required=True,
+        metavar="PREFIX",
+        help="beginning of the output files' names, folder included",
+    )
+
+
+def add_no_resume(p: argparse.ArgumentParser) -> None:
+    """Add our own ``--no-resume``."""
+    p.add_argument(
+        "--no-resume",
+        "--no_resume",
+        dest="resume",
+        action="store_false",
+        help="start anew even if the results folder holds an unfinished training (taomagic only)",
+    )
+
+
 def add_prune_flags(p: argparse.ArgumentParser) -> None:
     """Add the flags of ``prune``, which are the same for every network."""
     p.add_argument(
@@ -111,6 +143,46 @@ def add_prune_flags(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--results_dir", metavar="FOLDER", help="folder for status.json")
     add_verbose(p)
+
+
+def add_export_flags(p: argparse.ArgumentParser, *, batch_size: int, max_batch_size: int) -> None:
+    """Add the flags of ``export`` behind model, spec and key; the two batch sizes are the network's defaults."""
+    p.add_argument(
+        "-o",
+        "--output_file",
+        dest="output",
+        metavar="FILE",
+        help=".onnx or .etlt (default: beside the model, with its name); an existing file is replaced",
+    )
+    p.add_argument(
+        "--gen_ds_config",
+        action="store_true",
+        help="also write nvinfer_config.txt and labels.txt for DeepStream",
+    )
+    p.add_argument(
+        "--cal_json_file", default="", metavar="FILE", help="tensor scales of a model trained with enable_qat"
+    )
+    p.add_argument("--target_opset", type=positive, default=12, metavar="N", help="ONNX operator set")
+    p.add_argument(
+        "--batch_size", type=positive, default=batch_size, metavar="N", help="batch size for INT8 calibration"
+    )
+    p.add_argument("--static_batch_size", type=int, default=-1, help=HIDDEN)
+    p.add_argument("--results_dir", metavar="FOLDER", help="folder for status.json")
+    add_verbose(p)
+    p.add_argument("--data_type", choices=("fp32", "fp16", "int8"), default="fp32", help=HIDDEN)
+    p.add_argument("-s", "--strict_type_constraints", action="store_true", help=HIDDEN)
+    for flag in ("cal_data_file", "cal_image_dir", "cal_cache_file", "engine_file"):
+        p.add_argument(f"--{flag}", default="", help=HIDDEN)
+    for flag, default in (
+        ("batches", 10),
+        ("max_batch_size", max_batch_size),
+        ("min_batch_size", 1),
+        ("opt_batch_size", 1),
+    ):
+        p.add_argument(f"--{flag}", type=positive, default=default, help=HIDDEN)
+    p.add_argument("--max_workspace_size", type=positive, default=2, help=HIDDEN)
+    p.add_argument("--force_ptq", action="store_true", help=HIDDEN)
+    p.add_argument("--onnx_route", choices=("keras2onnx", "tf2onnx"), default="keras2onnx", help=HIDDEN)
 
 
 class Subtask(NamedTuple):
