@@ -7,6 +7,11 @@ from torch import Tensor, nn
 from taomagic.engine.backbones.layers import batch_norm
 
 
+def keras_name(module_path: str) -> str:
+    """Return TAO's Keras layer name of a module: ``backbone.block_1a.conv_1`` -> ``block_1a_conv_1``."""
+    return "_".join(module_path.split(".")[1:])
+
+
 class Backbone(nn.Module):
     """A feature extractor for SSD.
 

@@ -104,6 +104,14 @@ def _looked_up(image: Image, levels: NDArray[np.float64]) -> Image:
     return np.asarray(cv2.LUT(image, table), np.uint8)
 
 
+def turn(hue: float, saturation: float) -> NDArray[np.float64]:
+    """Return the ``[3, 3]`` matrix of RGB that turns the colour axes of YIQ by degrees and scales them."""
+    angle = np.deg2rad(hue)
+    cos, sin = np.cos(angle) * saturation, np.sin(angle) * saturation
+    axes = np.array([[1, 0, 0], [0, cos, sin], [0, -sin, cos]])
+    return np.asarray(_YIQ_TO_RGB @ axes @ _RGB_TO_YIQ)
+
+
 @dataclass(frozen=True, slots=True)
 class Twist:
     """A change of colours of the TFRecord pipeline. The defaults change nothing.
@@ -127,10 +135,7 @@ class Twist:
 
     def matrix(self) -> NDArray[np.float64]:
         """Return all four as one ``[3, 4]`` matrix for (red, green, blue, 1): each of them is linear."""
-        angle = np.deg2rad(self.hue)
-        cos, sin = np.cos(angle) * self.saturation, np.sin(angle) * self.saturation
-        turn = np.array([[1, 0, 0], [0, cos, sin], [0, -sin, cos]])
-        linear = _YIQ_TO_RGB @ turn @ _RGB_TO_YIQ * (self.contrast * self.brightness)
+        linear = turn(self.hue, self.saturation) * (self.contrast * self.brightness)
         offset = np.full((3, 1), self.brightness * 128 * (1 - self.contrast))
         return np.hstack([linear, offset])
 

@@ -20,8 +20,8 @@ from taomagic.engine.data.images import Image, Pixels
 from taomagic.engine.data.records import Encoded
 from taomagic.spec.settings import AugmentationSettings
 
-#: Position, in the key of the random generator, of the order of an epoch; images have the numbers below.
-_ORDER = (1 << 32) - 1
+#: Position, in the key of a random generator, of the order of an epoch; images have the numbers below.
+ORDER = (1 << 32) - 1
 
 
 class Store(Protocol):
@@ -84,7 +84,7 @@ class Samples:
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Return the order of all images in an epoch."""
-        return self._generator(epoch, _ORDER).permutation(len(self.encoded))
+        return self._generator(epoch, ORDER).permutation(len(self.encoded))
 
     def changed(self, store: Store, epoch: int, index: int) -> tuple[Pixels, Labels]:
         """Return an image as it is in an epoch, RGB, uint8 or float32, at the output size, with its boxes."""
@@ -93,7 +93,12 @@ class Samples:
 
     def _generator(self, epoch: int, position: int) -> np.random.Generator:
         """Return the generator of one image in one epoch."""
-        return np.random.Generator(np.random.Philox(key=[self.seed, epoch << 32 | position]))
+        return keyed_generator(self.seed, epoch, position)
+
+
+def keyed_generator(seed: int, turn: int, position: int) -> np.random.Generator:
+    """Return the random numbers of one image, or of the order (:data:`ORDER`), in one pass over the data."""
+    return np.random.Generator(np.random.Philox(key=[seed, turn << 32 | position]))
 
 
 def share_of(batch: NDArray[np.int64], rank: int, world_size: int) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from taomagic.engine.data.colours import turn
 from taomagic.engine.data.images import Image
 from taomagic.engine.detectnet_v2.records import Objects
 from taomagic.spec.settings_detectnet_v2 import DetectNetAugmentationSettings
@@ -139,8 +140,10 @@ def draw_spatial(rng: np.random.Generator, settings: DetectNetAugmentationSettin
     if angle:
         cos, sin = np.cos(angle), np.sin(angle)
         x, y = (width - 1) / 2, (height - 1) / 2
-        turn = np.array([[cos, -sin, x - cos * x + sin * y], [sin, cos, y - sin * x - cos * y], [0, 0, 1.0]])
-        matrix = turn @ matrix
+        rotation = np.array(
+            [[cos, -sin, x - cos * x + sin * y], [sin, cos, y - sin * x - cos * y], [0, 0, 1.0]]
+        )
+        matrix = rotation @ matrix
     return matrix
 
 
@@ -155,10 +158,6 @@ def transformed(boxes: npt.NDArray[np.float32], matrix: Matrix) -> npt.NDArray[n
     return np.concatenate([moved.min(axis=0), moved.max(axis=0)]).T.astype(np.float32) + np.float32(0.5)
 
 
-_RGB_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.321], [0.211, -0.523, 0.311]])
-_YIQ_TO_RGB = np.linalg.inv(_RGB_TO_YIQ)
-
-
 def draw_colours(rng: np.random.Generator, settings: DetectNetAugmentationSettings) -> Matrix | None:
     """Return a random change of colours as an affine map [3, 4] of RGB; ``None`` where nothing is to change.
 
@@ -166,15 +165,14 @@ def draw_colours(rng: np.random.Generator, settings: DetectNetAugmentationSettin
     linear in YIQ, so that all four are one matrix.
     """
     brightness = settings.color_shift_stddev * _truncated_normal(rng)
-    hue = np.deg2rad(settings.hue_rotation_max / 2 * _truncated_normal(rng))
+    hue = settings.hue_rotation_max / 2 * _truncated_normal(rng)
     saturation = 1 + rng.uniform(-1, 1) * settings.saturation_shift_max
     contrast = 1 + settings.contrast_scale_max / 2 * _truncated_normal(rng)
     if brightness == hue == 0 and saturation == contrast == 1:
         return None
-    cos, sin = np.cos(hue) * saturation, np.sin(hue) * saturation
-    turn = _YIQ_TO_RGB @ np.array([[1, 0, 0], [0, cos, sin], [0, -sin, cos]]) @ _RGB_TO_YIQ
+    linear = turn(hue, saturation)
     offset = contrast * brightness + settings.contrast_center * (1 - contrast)
-    return np.hstack([turn * contrast, (turn @ np.full(3, offset))[:, None]])
+    return np.hstack([linear * contrast, (linear @ np.full(3, offset))[:, None]])
 
 
 def _truncated_normal(rng: np.random.Generator) -> float:

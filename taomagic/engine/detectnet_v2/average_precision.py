@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from taomagic.engine.detectnet_v2.clustering import Detections
+from taomagic.engine.evaluation.average_precision import sampled_average_precision
 from taomagic.spec.settings_detectnet_v2 import BoxFilterSettings, DetectNetEvaluationSettings
 
 Array = npt.NDArray[np.float64]
@@ -29,7 +30,7 @@ def average_precision(precision: Array, recall: Array, mode: Mode) -> float:
     if len(precision) == 0:
         return 0.0
     if mode == "SAMPLE":
-        return float(np.mean([precision[recall >= t].max(initial=0.0) for t in np.linspace(0.0, 1.0, 11)]))
+        return sampled_average_precision(precision, recall)
     levels, first = np.unique(recall, return_index=True)
     area = 0.0
     for i in range(len(levels) - 1):

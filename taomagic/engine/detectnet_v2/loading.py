@@ -16,7 +16,7 @@ from taomagic.engine.data.image_store import ImageStore
 from taomagic.engine.data.images import Image
 from taomagic.engine.data.loading import Batch
 from taomagic.engine.data.prefetch import in_order
-from taomagic.engine.data.samples import share_of
+from taomagic.engine.data.samples import ORDER, keyed_generator, share_of
 from taomagic.engine.detectnet_v2.augmentation import FloatImage, augment, to_input, unchanged
 from taomagic.engine.detectnet_v2.records import Frames, Objects, collect
 from taomagic.errors import SpecProblem
@@ -29,8 +29,6 @@ from taomagic.spec.settings_detectnet_v2 import (
 
 #: Red, green and blue in a grey level.
 _GREY_SHARES = np.array([[0.299, 0.587, 0.114]], np.float32)
-#: Position, in the key of the random generator, of the order of a pass; images have the numbers below.
-_ORDER = (1 << 32) - 1
 #: Batches prepared ahead, where threads prepare them.
 _AHEAD = 8
 
@@ -192,7 +190,7 @@ class TrainingData:
 
     def _order(self, turn: int) -> npt.NDArray[np.int64]:
         """Return the images of a pass over the data, in its order."""
-        generator = self._generator(turn, _ORDER)
+        generator = self._generator(turn, ORDER)
         count = len(self)
         if not self._uniform:
             # Sources give images in proportion to their size, which is what USER_DEFINED comes to as well.
@@ -203,7 +201,7 @@ class TrainingData:
         return np.asarray(starts[source] + np.floor(generator.random(count) * sizes[source]), np.int64)
 
     def _generator(self, turn: int, position: int) -> np.random.Generator:
-        return np.random.Generator(np.random.Philox(key=[self._seed, turn << 32 | position]))
+        return keyed_generator(self._seed, turn, position)
 
 
 class ValidationData:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from taomagic.engine.backbones import Widths, build_backbone
+from taomagic.engine.backbones.base import keras_name
 from taomagic.engine.backbones.layers import conv
 from taomagic.engine.detectnet_v2.targets import STRIDE
 from taomagic.engine.quantization import quantize
@@ -173,8 +174,3 @@ def _drop_norms(module: nn.Module) -> None:
             setattr(module, name, nn.Identity())
         else:
             _drop_norms(child)
-
-
-def keras_name(module_path: str) -> str:
-    """Return TAO's Keras layer name of a module: ``backbone.block_1a.conv_1`` -> ``block_1a_conv_1``."""
-    return "_".join(module_path.split(".")[1:])

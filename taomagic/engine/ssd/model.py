@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from taomagic.engine.backbones import Widths, build_backbone
+from taomagic.engine.backbones.base import keras_name
 from taomagic.engine.backbones.layers import batch_norm, conv, he_normal
 from taomagic.engine.quantization import quantize
 from taomagic.engine.ssd.anchors import AnchorSettings, anchor_boxes
@@ -256,11 +257,6 @@ class SSD(nn.Module):
         maps = self.feature_maps(torch.zeros(1, channels, height, width))
         self.train(training)
         return [(int(x.shape[2]), int(x.shape[3])) for x in maps]
-
-
-def keras_name(module_path: str) -> str:
-    """Return TAO's Keras layer name of a module: ``backbone.block_1a.conv_1`` -> ``block_1a_conv_1``."""
-    return "_".join(module_path.split(".")[1:])
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -7,10 +7,11 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+from taomagic.engine.backbones.base import keras_name
 from taomagic.engine.console import say
 from taomagic.engine.pruning.prune import prune
 from taomagic.engine.ssd import weights
-from taomagic.engine.ssd.model import LEVELS, SSD, keras_name, parameter_count
+from taomagic.engine.ssd.model import LEVELS, SSD, parameter_count
 from taomagic.engine.status import StatusLog
 from taomagic.errors import UsageProblem
 from taomagic.project.paths import PathMap

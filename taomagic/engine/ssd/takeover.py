@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from taomagic.engine.backbones.base import keras_name
 from taomagic.engine.backbones.torchvision_names import Network, recognise
 from taomagic.engine.backbones.torchvision_weights import norms_behind, take
 from taomagic.engine.quantization.placement import QUANTIZERS
-from taomagic.engine.ssd.model import SSD, Architecture, keras_name
+from taomagic.engine.ssd.model import SSD, Architecture
 from taomagic.errors import ModelFileProblem
 
 logger = logging.getLogger(__name__)

@@ -26,7 +26,7 @@ import h5py
 import numpy as np
 from torch import Tensor
 
-from taomagic.engine.ssd.model import keras_name
+from taomagic.engine.backbones.base import keras_name
 from taomagic.engine.storage.atomic import atomic_write
 from taomagic.engine.storage.foreign import FIRST_BYTES, Form, describe_foreign, form_of
 from taomagic.engine.storage.header import open_model_file
