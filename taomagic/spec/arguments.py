@@ -18,7 +18,7 @@ from typing import Any, Final, NoReturn
 
 from taomagic import errors
 from taomagic.errors import UsageProblem
-from taomagic.spec import arguments_ssd
+from taomagic.spec import arguments_detectnet_v2, arguments_ssd
 from taomagic.spec.arguments_common import Subtask
 from taomagic.spec.flag_types import not_negative, number, positive
 from taomagic.spec.help_format import HelpFormat
@@ -34,7 +34,10 @@ __all__ = [
     "split_common",
 ]
 
-_NETWORKS: Final[Mapping[str, Mapping[str, Subtask]]] = {"ssd": arguments_ssd.SUBTASKS}
+_NETWORKS: Final[Mapping[str, Mapping[str, Subtask]]] = {
+    "ssd": arguments_ssd.SUBTASKS,
+    "detectnet_v2": arguments_detectnet_v2.SUBTASKS,
+}
 
 #: The sub-tasks of each network, in the order in which they are used.
 SUBTASKS: Final[Mapping[str, tuple[str, ...]]] = {task: tuple(parts) for task, parts in _NETWORKS.items()}
@@ -174,7 +177,7 @@ def help_text(task: str, subtask: str | None = None, *, prog: str | None = None)
 
 
 def _first_sentence(text: str) -> str:
-    return re.split(r"(?<=[.。])", errors.translate(text), maxsplit=1)[0]
+    return " ".join(re.split(r"(?<=[.。])", errors.translate(text), maxsplit=1)[0].split())
 
 
 def split_common(words: Sequence[str]) -> tuple[list[str], str | None, list[str]]:

@@ -124,8 +124,9 @@ def _refused(words: str) -> UsageProblem:
     return caught.value
 
 
-def test_the_six_subtasks_in_the_order_of_use() -> None:
-    assert SUBTASKS == {"ssd": ("dataset_convert", "train", "evaluate", "prune", "inference", "export")}
+def test_the_subtasks_in_the_order_of_use() -> None:
+    steps = ("dataset_convert", "train", "evaluate", "prune", "inference", "export")
+    assert SUBTASKS == {"ssd": steps, "detectnet_v2": (*steps, "calibration_tensorfile")}
 
 
 @pytest.mark.parametrize("subtask", MINIMAL)
