@@ -126,7 +126,7 @@ def _refused(words: str) -> UsageProblem:
 
 def test_the_subtasks_in_the_order_of_use() -> None:
     steps = ("dataset_convert", "train", "evaluate", "prune", "inference", "export")
-    assert SUBTASKS == {"ssd": steps, "detectnet_v2": (*steps, "calibration_tensorfile")}
+    assert dict(SUBTASKS) == {"ssd": steps, "detectnet_v2": (*steps, "calibration_tensorfile")}
 
 
 @pytest.mark.parametrize("subtask", MINIMAL)
