@@ -10,17 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
-from torch import Tensor
 
-from taomagic.engine.export.nms import COUNTS, DETECTIONS
-from taomagic.engine.export.onnx import INPUT
-from taomagic.engine.ssd.postprocess import Detections
 from taomagic.engine.storage.model_file import read_onnx
 from taomagic.errors import ModelFileProblem
 
 
-class OnnxPredictor:
-    """An exported SSD. Its post-processing, with the thresholds of the export, is part of the model.
+class OnnxModel:
+    """An exported model of any network.
 
     Parameters
     ----------
@@ -33,22 +29,14 @@ class OnnxPredictor:
 
     Attributes
     ----------
-    input_shape
-        Channels, height and width of the input.
-    classes
-        Names of the classes with the ids 1, 2, …
-    mean
-        What is to be subtracted from an image: (b, g, r) or (level,).
-    parameters
-        Number of weights of the network.
+    metadata
+        What the export wrote about the model; empty for a model from elsewhere.
 
     Raises
     ------
     ModelFileProblem
-        The file can't be read, isn't an ONNX model, or isn't one that ``ssd export`` made.
+        The file can't be read, or isn't an ONNX model that runs.
     """
-
-    kind = "ONNX model"
 
     def __init__(self, path: str | Path, key: str = "", *, threads: int | None = None) -> None:
         options = ort.SessionOptions()
@@ -64,36 +52,21 @@ class OnnxPredictor:
                 hint="Export it again; the file may be damaged.",
                 where=str(path),
             ) from error
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        try:
-            values: dict[str, Any] = {name: json.loads(text) for name, text in metadata.items()}
-            channels, height, width = values["input_shape"]
-            self.classes: tuple[str, ...] = tuple(values["classes"])
-            self.mean: tuple[float, ...] = tuple(values["mean"])
-            self.parameters = int(values["parameters"])
-        except (KeyError, ValueError, TypeError) as error:
-            raise ModelFileProblem(
-                "this ONNX model wasn't made by `ssd export`: it doesn't say which classes and input it has",
-                hint="Export the checkpoint with `tao ssd export`.",
-                where=str(path),
-            ) from error
-        self.input_shape: tuple[int, int, int] = (channels, height, width)
-        self.metadata = values
-        batch = self._session.get_inputs()[0].shape[0]
-        self._fixed_batch: int | None = batch if isinstance(batch, int) else None
+        self.metadata = _readable(self._session.get_modelmeta().custom_metadata_map)
+        first = self._session.get_inputs()[0]
+        self._input = first.name
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        self._fixed_batch: int | None = (
+            first.shape[0] if first.shape and isinstance(first.shape[0], int) else None
+        )
 
-    def run(self, images: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
-        """Return the model's own outputs.
+    def run(self, images: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[Any]]:
+        """Return the model's outputs by name.
 
         Parameters
         ----------
         images
             [N, C, H, W] float32, preprocessed; any N, also where the model has a fixed batch size.
-
-        Returns
-        -------
-        tuple of numpy.ndarray
-            ``NMS`` [N, 1, top_k, 7] float32 and ``NMS_1`` [N, 1, 1, 1] int32.
         """
         count = len(images)
         size = self._fixed_batch or count
@@ -101,23 +74,22 @@ class OnnxPredictor:
             padding = np.zeros((size - count % size, *images.shape[1:]), dtype=np.float32)
             images = np.concatenate([images, padding])
         parts = [
-            self._session.run([DETECTIONS, COUNTS], {INPUT: np.ascontiguousarray(images[i : i + size])})
+            self._session.run(self._outputs, {self._input: np.ascontiguousarray(images[i : i + size])})
             for i in range(0, len(images), size)
         ]
-        detections, counts = (np.concatenate(outputs)[:count] for outputs in zip(*parts, strict=True))
-        return detections, counts
+        joined = (np.concatenate(outputs)[:count] for outputs in zip(*parts, strict=True))
+        return dict(zip(self._outputs, joined, strict=True))
 
-    def predict(self, images: Tensor | npt.NDArray[np.float32]) -> list[Detections]:
-        """Find objects in preprocessed images [N, C, H, W] float32; the boxes are in pixels of the input."""
-        array = images.cpu().numpy() if isinstance(images, Tensor) else images
-        detections, counts = self.run(array)
-        _, height, width = self.input_shape
-        scale = np.array([width, height, width, height], dtype=np.float32)
-        found = []
-        for rows, count in zip(detections[:, 0], counts.reshape(-1), strict=True):
-            valid = rows[:count]
-            found.append(Detections(valid[:, 3:] * scale, valid[:, 2], valid[:, 1].astype(np.int64)))
-        return found
+
+def _readable(stored: dict[str, str]) -> dict[str, Any]:
+    """Return the properties of a model that are JSON, as those of our exports are."""
+    values: dict[str, Any] = {}
+    for name, text in stored.items():
+        try:
+            values[name] = json.loads(text)
+        except ValueError:
+            continue
+    return values
 
 
 def _usable_cores() -> int:

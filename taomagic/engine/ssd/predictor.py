@@ -6,14 +6,15 @@ import logging
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from taomagic.engine.device import Device
+from taomagic.engine.inference.models import ExportedModel, is_checkpoint, open_exported
 from taomagic.engine.ssd.model import SSD, parameter_count
 from taomagic.engine.ssd.postprocess import Detections, detect
 from taomagic.engine.ssd.weights import model_from_file
-from taomagic.engine.storage.model_file import EXPORT_SUFFIXES, MODEL_SUFFIXES
 from taomagic.errors import ModelFileProblem
 from taomagic.spec.ssd import NMSSettings
 
@@ -84,6 +85,51 @@ class TorchPredictor:
         return self.select(*self.raw(images))
 
 
+class ExportedPredictor:
+    """An exported SSD, or an engine. Its post-processing, with the thresholds of the export, is part of the model.
+
+    Parameters
+    ----------
+    model
+        Opened.
+    shown_as
+        Its path as the person wrote it, for messages.
+
+    Raises
+    ------
+    ModelFileProblem
+        It doesn't say what is subtracted from images.
+    """
+
+    def __init__(self, model: ExportedModel, shown_as: str) -> None:
+        self.model = model
+        self.kind = model.kind
+        self.input_shape = model.input_shape
+        self.classes = model.classes
+        self.parameters = model.parameters
+        try:
+            self.mean: tuple[float, ...] | None = tuple(map(float, model.metadata["mean"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelFileProblem(
+                f"this {model.kind} doesn't say what is subtracted from images",
+                where=shown_as,
+                hint="Export the checkpoint with `tao ssd export`.",
+            ) from error
+
+    def predict(self, images: Tensor) -> list[Detections]:
+        """Find objects in preprocessed images [N, C, H, W] float32; the boxes are in pixels of the input."""
+        from taomagic.engine.export.nms import COUNTS, DETECTIONS
+
+        outputs = self.model.runner.run(images.cpu().numpy())
+        _, height, width = self.input_shape
+        scale = np.array([width, height, width, height], dtype=np.float32)
+        found = []
+        for rows, count in zip(outputs[DETECTIONS][:, 0], outputs[COUNTS].reshape(-1), strict=True):
+            valid = rows[: int(count)]
+            found.append(Detections(valid[:, 3:] * scale, valid[:, 2], valid[:, 1].astype(np.int64)))
+        return found
+
+
 def load_predictor(path: Path, key: str, device: Device, nms: NMSSettings, *, shown_as: str) -> Predictor:
     """Open a model: ``.tlt`` and ``.hdf5`` run in PyTorch, ``.onnx`` and ``.etlt`` in ONNX Runtime.
 
@@ -108,19 +154,9 @@ def load_predictor(path: Path, key: str, device: Device, nms: NMSSettings, *, sh
     ModelFileProblem
         It can't be read, or isn't an SSD of ours.
     """
-    if path.suffix not in (*MODEL_SUFFIXES, *EXPORT_SUFFIXES):
-        is_engine = path.suffix in {".engine", ".trt", ".plan"}
-        raise ModelFileProblem(
-            f"the name ends in {path.suffix or 'nothing'}; .tlt, .hdf5, .onnx and .etlt can be read",
-            where=shown_as,
-            hint="Give the model that the engine was built from; TensorRT engines run in NVIDIA's containers."
-            if is_engine
-            else "Give a model that train, prune or export wrote; weights alone (.pth, .safetensors) can start a "
-            "training (train -m FILE).",
-        )
+    if not is_checkpoint(path, shown_as=shown_as):
+        return _open_exported(path, key, nms, shown_as)
     try:
-        if path.suffix in EXPORT_SUFFIXES:
-            return _open_exported(path, key, nms, shown_as)
         model, _ = model_from_file(path, key, shown_as=shown_as)
     except ModelFileProblem as problem:
         if problem.where == str(path):
@@ -132,20 +168,19 @@ def load_predictor(path: Path, key: str, device: Device, nms: NMSSettings, *, sh
 
 def announcement(predictor: Predictor, device: Device, batch_size: int) -> str:
     """Return the line that says what predicts, and where; exported models run on the CPU beside any GPU."""
-    place = device.describe() if isinstance(predictor, TorchPredictor) else "CPU, ONNX Runtime"
+    place = predictor.model.place if isinstance(predictor, ExportedPredictor) else device.describe()
     return f"Using the {predictor.kind} for inference on {place}, batch size {batch_size}"
 
 
 def _open_exported(path: Path, key: str, nms: NMSSettings, shown_as: str) -> Predictor:
     """Open a model for ONNX Runtime, and compare its post-processing with the spec's."""
-    from taomagic.engine.export.runtime import OnnxPredictor
-
-    predictor = OnnxPredictor(path, key)
+    model = open_exported(path, key, task="ssd", shown_as=shown_as)
+    predictor = ExportedPredictor(model, shown_as)
     names = ("confidence_threshold", "clustering_iou_threshold", "top_k")
     differing = [
-        f"{name} {predictor.metadata[name]:g} (spec: {getattr(nms, name):g})"
+        f"{name} {model.metadata[name]:g} (spec: {getattr(nms, name):g})"
         for name in names
-        if name in predictor.metadata and predictor.metadata[name] != getattr(nms, name)
+        if name in model.metadata and model.metadata[name] != getattr(nms, name)
     ]
     if differing:
         logger.warning("%s has its own post-processing, of its export: %s.", shown_as, ", ".join(differing))

@@ -8,10 +8,11 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from taomagic.engine.export.onnx import export_onnx
-from taomagic.engine.export.runtime import OnnxPredictor
+from taomagic.engine.inference.models import open_exported
 from taomagic.engine.ssd.model import parameter_count
+from taomagic.engine.ssd.onnx_export import export_onnx
 from taomagic.engine.ssd.postprocess import Detections, detect
+from taomagic.engine.ssd.predictor import ExportedPredictor
 from taomagic.engine.storage.model_file import write_onnx
 from taomagic.errors import ModelFileProblem, UsageProblem
 from taomagic.spec.settings import NMSSettings
@@ -34,10 +35,19 @@ def expected(case: Case, images: torch.Tensor) -> list[Detections]:
     return detect(scores, offsets, model.anchors, variances, model.architecture.input_shape[1:], case.nms)
 
 
-def predictor(tmp_path, case: Case, **settings: object) -> OnnxPredictor:
+def opened(path, key: str = "") -> ExportedPredictor:
+    return ExportedPredictor(open_exported(path, key, task="ssd", shown_as=str(path)), str(path))
+
+
+def raw(runtime: ExportedPredictor, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    outputs = runtime.model.runner.run(images)
+    return outputs["NMS"], outputs["NMS_1"]
+
+
+def predictor(tmp_path, case: Case, **settings: object) -> ExportedPredictor:
     path = tmp_path / "model.onnx"
     write_onnx(path, export_onnx(case.model, case.experiment, **settings))
-    return OnnxPredictor(path, threads=1)
+    return opened(path)
 
 
 def assert_same(found: Detections, wanted: Detections) -> None:
@@ -88,7 +98,7 @@ def test_an_operator_set_that_is_too_old_or_too_new_is_refused():
 def test_outputs_have_the_names_shapes_and_rows_of_the_nms_node(tmp_path, case):
     images = np.random.default_rng(0).normal(size=(2, 3, 96, 128)).astype("f4") * 60
     runtime = predictor(tmp_path, case)
-    detections, counts = runtime.run(images)
+    detections, counts = raw(runtime, images)
     assert (detections.shape, detections.dtype) == ((2, 1, case.nms.top_k, 7), np.float32)
     assert (counts.shape, counts.dtype) == ((2, 1, 1, 1), np.int32)
     for image, (rows, count) in enumerate(zip(detections[:, 0], counts.reshape(-1), strict=True)):
@@ -100,14 +110,14 @@ def test_outputs_have_the_names_shapes_and_rows_of_the_nms_node(tmp_path, case):
 
 def test_an_image_with_nothing_in_it_gives_zeros(tmp_path):
     case = Case(network(trained=True), experiment(NMSSettings(0.999999, 0.5, 10, 0)))
-    detections, counts = predictor(tmp_path, case).run(np.zeros((2, 3, 96, 128), "f4"))
+    detections, counts = raw(predictor(tmp_path, case), np.zeros((2, 3, 96, 128), "f4"))
     assert not detections.any()
     assert not counts.any()
 
 
 def test_more_rows_than_boxes_are_padded(tmp_path):
     case = Case(network(), experiment(NMSSettings(0.01, 0.99, 100_000, 0)))
-    detections, counts = predictor(tmp_path, case).run(np.zeros((1, 3, 96, 128), "f4"))
+    detections, counts = raw(predictor(tmp_path, case), np.zeros((1, 3, 96, 128), "f4"))
     assert detections.shape == (1, 1, 100_000, 7)
     assert 0 < counts.item() < 100_000
     assert not detections[0, 0, counts.item() :].any()
@@ -139,21 +149,21 @@ def test_the_model_says_what_it_needs_and_what_it_is(tmp_path):
     assert runtime.input_shape == (1, 96, 128)
     assert runtime.mean == (117.3786,)
     assert runtime.parameters == parameter_count(case.model)
-    assert runtime.metadata["channel_order"] == "grey"
-    assert len(runtime.metadata["fingerprint"]) == 64
+    assert runtime.model.metadata["channel_order"] == "grey"
+    assert len(runtime.model.metadata["fingerprint"]) == 64
     assert len(runtime.predict(torch.zeros(1, 1, 96, 128))) == 1
 
 
 def test_the_fingerprint_follows_the_weights(tmp_path):
-    first = predictor(tmp_path, Case(network(), experiment(NMSSettings(0.01, 0.5, 10, 0)))).metadata[
+    first = predictor(tmp_path, Case(network(), experiment(NMSSettings(0.01, 0.5, 10, 0)))).model.metadata[
         "fingerprint"
     ]
-    same = predictor(tmp_path, Case(network(), experiment(NMSSettings(0.2, 0.5, 9, 0)))).metadata[
+    same = predictor(tmp_path, Case(network(), experiment(NMSSettings(0.2, 0.5, 9, 0)))).model.metadata[
         "fingerprint"
     ]
     other = predictor(tmp_path, Case(network(trained=True), experiment(NMSSettings(0.01, 0.5, 10, 0))))
     assert first == same
-    assert first != other.metadata["fingerprint"]
+    assert first != other.model.metadata["fingerprint"]
 
 
 def test_the_network_itself_is_not_changed(case):
@@ -167,9 +177,9 @@ def test_the_network_itself_is_not_changed(case):
 def test_an_encrypted_export_runs_with_its_key(tmp_path, case):
     path = tmp_path / "model.etlt"
     write_onnx(path, export_onnx(case.model, case.experiment), "secret")
-    assert OnnxPredictor(path, "secret").classes == ("car", "cyclist", "person")
+    assert opened(path, "secret").classes == ("car", "cyclist", "person")
     with pytest.raises(ModelFileProblem, match="key is not the one"):
-        OnnxPredictor(path, "Secret")
+        opened(path, "Secret")
 
 
 def test_a_model_from_elsewhere_is_refused_with_the_reason(tmp_path):
@@ -180,10 +190,10 @@ def test_a_model_from_elsewhere_is_refused_with_the_reason(tmp_path):
     opsets = [onnx.helper.make_opsetid("", 17)]
     path.write_bytes(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
     with pytest.raises(ModelFileProblem, match="wasn't made by"):
-        OnnxPredictor(path)
+        opened(path)
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ModelFileProblem, match="can't load"):
-        OnnxPredictor(path)
+        opened(path)
 
 
 def test_suppression_of_eight_thousand_anchors_takes_milliseconds():

@@ -126,17 +126,23 @@ def test_a_file_of_another_kind_is_told_what_kinds_there_are(tmp_path, name, hin
 
 
 class Exported:
-    kind = "ONNX model"
-    input_shape = (3, 48, 64)
-    classes = ("car",)
-    mean = (1.0, 2.0, 3.0)
+    """What ONNX Runtime would say of a model."""
 
     def __init__(self, path, key):
-        self.metadata = {"confidence_threshold": 0.3, "clustering_iou_threshold": 0.6, "top_k": 100}
+        self.metadata = {
+            "task": "ssd",
+            "input_shape": [3, 48, 64],
+            "classes": ["car"],
+            "parameters": 1,
+            "mean": [1.0, 2.0, 3.0],
+            "confidence_threshold": 0.3,
+            "clustering_iou_threshold": 0.6,
+            "top_k": 100,
+        }
 
 
 def test_an_exported_models_own_settings_are_compared_with_the_specs(tmp_path, monkeypatch, logged):
-    monkeypatch.setattr("taomagic.engine.export.runtime.OnnxPredictor", Exported)
+    monkeypatch.setattr("taomagic.engine.export.runtime.OnnxModel", Exported)
     model = load_predictor(tmp_path / "m.onnx", "", CPU, LIMITS, shown_as="m.onnx")
     (tmp_path / "spec.txt").write_text(SPEC)
     experiment = read_experiment(tmp_path / "spec.txt", purpose="inference", shown_as="spec.txt")

@@ -1,0 +1,1 @@
+"""What the commands of all networks do with images and finished models: open, look, draw, list."""
