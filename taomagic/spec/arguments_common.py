@@ -166,7 +166,8 @@ def add_export_flags(p: argparse.ArgumentParser, *, batch_size: int, max_batch_s
     p.add_argument(
         "--batch_size", type=positive, default=batch_size, metavar="N", help="batch size for INT8 calibration"
     )
-    p.add_argument("--static_batch_size", type=int, default=-1, help=HIDDEN)
+    fixed = number(int, "-1 or a whole number above 0", lambda value: value == -1 or value > 0)
+    p.add_argument("--static_batch_size", type=fixed, default=-1, help=HIDDEN)
     p.add_argument("--results_dir", metavar="FOLDER", help="folder for status.json")
     add_verbose(p)
     p.add_argument("--data_type", choices=("fp32", "fp16", "int8"), default="fp32", help=HIDDEN)
@@ -182,7 +183,7 @@ def add_export_flags(p: argparse.ArgumentParser, *, batch_size: int, max_batch_s
         p.add_argument(f"--{flag}", type=positive, default=default, help=HIDDEN)
     p.add_argument("--max_workspace_size", type=positive, default=2, help=HIDDEN)
     p.add_argument("--force_ptq", action="store_true", help=HIDDEN)
-    p.add_argument("--onnx_route", choices=("keras2onnx", "tf2onnx"), default="keras2onnx", help=HIDDEN)
+    p.add_argument("--onnx_route", choices=("keras2onnx", "tf2onnx"), help=HIDDEN)
 
 
 class Subtask(NamedTuple):

@@ -104,7 +104,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
         "opt_batch_size": 1,
         "max_workspace_size": 2,
         "force_ptq": False,
-        "onnx_route": "keras2onnx",
+        "onnx_route": None,
     },
 }
 

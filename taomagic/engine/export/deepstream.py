@@ -2,30 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from taomagic.engine.export.onnx import input_mean
-from taomagic.engine.ssd.model import Architecture
 from taomagic.engine.storage.atomic import atomic_write
-from taomagic.spec.settings import SSDExperiment
 
 #: ``model-color-format`` of nvinfer.
-_BGR, _GREY = 1, 2
+_COLOUR_FORMATS = {"RGB": 0, "BGR": 1, "grey": 2}
 
 
-def write_deepstream_files(
-    target: str | Path, architecture: Architecture, experiment: SSDExperiment, *, key: str = ""
-) -> tuple[Path, Path]:
+@dataclass(frozen=True)
+class DeepStreamModel:
+    """What DeepStream has to know about a model.
+
+    Attributes
+    ----------
+    input_shape
+        Channels, height and width.
+    scale, mean
+        What the network sees is ``scale · (level - mean)``, with a mean for each channel in ``colours``' order.
+    colours
+        Order of the channels.
+    labels
+        Lines of ``labels.txt``: the names of the network's classes by number, the background among them where the
+        network has one.
+    outputs
+        Names of the output tensors.
+    settings
+        Further lines for nvinfer's ``[property]`` group: how the outputs are read and clustered.
+    notes
+        Comments at the end: what nvinfer can't take from this file alone.
+    """
+
+    input_shape: tuple[int, int, int]
+    scale: float
+    mean: tuple[float, ...]
+    colours: Literal["RGB", "BGR", "grey"]
+    labels: Sequence[str]
+    outputs: Sequence[str]
+    settings: Sequence[str] = ()
+    notes: Sequence[str] = ()
+
+
+def write_deepstream_files(target: str | Path, model: DeepStreamModel, *, key: str = "") -> tuple[Path, Path]:
     """Write ``nvinfer_config.txt`` and ``labels.txt`` into the folder of an exported model.
 
     Parameters
     ----------
     target
         The exported model.
-    architecture
-        Its classes and input.
-    experiment
-        Its mean.
+    model
+        What the files have to say.
     key
         Whether the model is encrypted. The key itself isn't written: files like these are shared.
 
@@ -42,35 +71,32 @@ def write_deepstream_files(
     folder = Path(target).parent
     config, labels = folder / "nvinfer_config.txt", folder / "labels.txt"
     with atomic_write(labels) as file:
-        file.write("".join(f"{name}\n" for name in ("background", *architecture.classes)).encode())
+        file.write("".join(f"{name}\n" for name in model.labels).encode())
     with atomic_write(config) as file:
-        file.write(_config(Path(target).name, architecture, experiment, encrypted=bool(key)).encode())
+        file.write(_config(Path(target), model, encrypted=bool(key)).encode())
     return config, labels
 
 
-def _config(name: str, architecture: Architecture, experiment: SSDExperiment, *, encrypted: bool) -> str:
-    channels, height, width = architecture.input_shape
-    mean = input_mean(architecture, experiment)
-    plain = Path(name).with_suffix(".onnx").name
-    lines = [
-        "# For the [property] group of nvinfer's configuration.",
+def _config(target: Path, model: DeepStreamModel, *, encrypted: bool) -> str:
+    plain = target.with_suffix(".onnx").name
+    lines = ["# For the [property] group of nvinfer's configuration."]
+    if encrypted and target.suffix == ".etlt":
+        lines.append(
+            f"# nvinfer can't open {target.name}, which only taomagic decrypts: export to {plain} for DeepStream."
+        )
+    lines += [
         f"onnx-file={plain}",
-        "net-scale-factor=1.0",
-        f"offsets={';'.join(f'{value}' for value in mean)}",
-        f"infer-dims={channels};{height};{width}",
+        f"net-scale-factor={model.scale!r}",
+        f"offsets={';'.join(f'{value}' for value in model.mean)}",
+        f"infer-dims={';'.join(map(str, model.input_shape))}",
         "network-type=0",
-        f"num-detected-classes={len(architecture.classes) + 1}",
+        f"num-detected-classes={len(model.labels)}",
         "labelfile-path=labels.txt",
-        "output-blob-names=NMS;NMS_1",
-        f"model-color-format={_GREY if channels == 1 else _BGR}",
+        f"output-blob-names={';'.join(model.outputs)}",
+        f"model-color-format={_COLOUR_FORMATS[model.colours]}",
         "maintain-aspect-ratio=0",
         "output-tensor-meta=0",
-        "# The rows of NMS are read by the parser of NVIDIA's deepstream_tao_apps:",
-        "# parse-bbox-func-name=NvDsInferParseCustomNMSTLT",
-        "# custom-lib-path=/path/to/libnvds_infercustomparser_tao.so",
+        *model.settings,
+        *(f"# {note}" for note in model.notes),
     ]
-    if encrypted:
-        lines.insert(
-            1, f"# nvinfer can't open {name}, which only taomagic decrypts: export to {plain} for DeepStream."
-        )
     return "\n".join(lines) + "\n"

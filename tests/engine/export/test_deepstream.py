@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from taomagic.engine.export.deepstream import write_deepstream_files
+from taomagic.engine.ssd.export import deepstream_model
 from taomagic.spec.settings import NMSSettings
 
 from .export_cases import experiment, network
@@ -11,7 +12,7 @@ from .export_cases import experiment, network
 def written(tmp_path, name: str, channels: int = 3, key: str = "") -> tuple[dict[str, str], str, str]:
     architecture = replace(network(channels).architecture, classes=("car", "person"))
     spec = experiment(NMSSettings(0.01, 0.5, 10, 0))
-    config, labels = write_deepstream_files(tmp_path / name, architecture, spec, key=key)
+    config, labels = write_deepstream_files(tmp_path / name, deepstream_model(architecture, spec), key=key)
     text = config.read_text()
     values = dict(line.split("=", 1) for line in text.splitlines() if not line.startswith("#"))
     return values, labels.read_text(), text

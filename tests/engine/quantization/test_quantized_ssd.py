@@ -10,10 +10,10 @@ import onnx
 import pytest
 import torch
 
-from taomagic.engine.export.onnx import export_onnx, export_with_scales
 from taomagic.engine.pruning.prune import prune
 from taomagic.engine.quantization import quantizers, without_quantization
 from taomagic.engine.ssd.model import SSD, Architecture, keras_name
+from taomagic.engine.ssd.onnx_export import export_onnx, export_with_scales
 from taomagic.engine.ssd.prune import HEADS
 from taomagic.engine.ssd.weights import model_from_file, save
 from taomagic.engine.training.regularizer import Regularizer
