@@ -5,6 +5,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 NET ?= ssd
 DEMO_DIR ?= demo
+# Each worker of the tests loads PyTorch: about a gigabyte of memory.
+TEST_WORKERS ?= 2
 
 # The embedded engine as an image; TORCH_INDEX=https://pypi.org/simple takes PyTorch for NVIDIA GPUs.
 BASE_IMAGE ?= python:3.11-slim
@@ -57,7 +59,7 @@ imports: $(VENV)/.dev
 	$(BIN)/lint-imports --no-cache
 
 unit: $(VENV)/.dev $(LABEXTENSION_WITH_NODE)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadgroup
 
 notebooks: $(VENV)/.dev
 	$(BIN)/python -m taomagic.samples.build

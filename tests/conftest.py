@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import os
 
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+    # Before anything imports torch: workers with a thread for each core would wait for one another.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+
 import pytest
 from hypothesis import settings
 
@@ -9,6 +13,27 @@ from hypothesis import settings
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tell the workers of ``pytest -n`` what belongs together, and let them begin with what takes longest."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    if workers:
+        items.sort(key=lambda item: _group(item) not in _LONG)
+
+
+#: What shares an engine, a server or a training, in groups that one worker does.
+_LONG = ("docker", "browser", "notebook")
+
+
+def _group(item: pytest.Item) -> str:
+    if "docker_engine" in getattr(item, "fixturenames", ()):
+        return "docker"
+    folder, name = item.path.parent.name, item.path.stem
+    if folder == "browser":
+        return "browser"
+    return "notebook" if name == "test_notebook" else f"{folder}/{name}"
 
 
 @pytest.fixture(autouse=True)
