@@ -202,7 +202,7 @@ class _Completer:
             yield from self._matching(flag for flag in ENV_FLAGS if flag not in self._words)
         else:
             if not any(word in FAMILY_A for word in self._words):
-                ours = sorted(catalog.engine_tasks())
+                ours = list(catalog.engine_tasks())
                 yield from self._matching([*ours, *sorted(FAMILY_A.difference(ours))])
             if not self._fragment:
                 yield from (flag for flag in ENV_FLAGS if flag not in self._words)

@@ -153,7 +153,7 @@ def test_missing_packages_name_the_extra(ready: Context, monkeypatch: pytest.Mon
 
 
 def test_what_the_engine_does_not_know_is_said_honestly(ready: Context) -> None:
-    found = problem(ready, "detectnet_v2", "train", "-e", "x")
+    found = problem(ready, "yolo_v4", "train", "-e", "x")
     assert isinstance(found, EnvironmentProblem)
     assert "ssd (dataset_convert" in found.hint
     assert "--backend docker" in found.hint

@@ -1,0 +1,85 @@
+"""Files and folders that a command names, looked for on this machine; what is missing is said with what is near."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from taomagic.errors import DataProblem
+from taomagic.launcher.context import Context
+from taomagic.project.paths import CONTAINER_ROOT, is_folder, is_missing
+
+
+@dataclass(frozen=True)
+class Places:
+    """Finds what a command names.
+
+    Parameters
+    ----------
+    context
+        The folder that relative paths begin in, and the mount map.
+    """
+
+    context: Context
+
+    def host(self, path: str) -> Path:
+        """Return where a path lies on this machine."""
+        return self.context.host(path)
+
+    def shown(self, path: str) -> str:
+        """Return a path as written, with its place on this machine where that differs."""
+        host = str(self.host(path))
+        return path if host == path else f"{path} (here: {host})"
+
+    def file(self, path: str, what: str, problem: Callable[[str, str, str], Exception]) -> None:
+        """Raise a problem where a file isn't there, or can't be read.
+
+        Parameters
+        ----------
+        path
+            As written.
+        what
+            What it should be, for the message.
+        problem
+            Makes the exception from message, place and hint.
+        """
+        host = self.host(path)
+        if os.path.isfile(host) and os.access(host, os.R_OK):  # noqa: PTH113
+            return
+        if is_folder(host):
+            raise problem(f"This is a folder, not a {what}.", self.shown(path), self.near(path, host / "x"))
+        if not is_missing(host):
+            raise problem(f"You may not read this {what}.", self.shown(path), "Ask its owner, or copy it.")
+        raise problem(f"There is no such {what}.", self.shown(path), self.near(path, host))
+
+    def data_folder(self, path: str, spec: str) -> None:
+        """Raise :class:`DataProblem` where a folder of data that a spec names isn't there."""
+        host = self.host(path)
+        if not is_folder(host):
+            raise DataProblem(
+                f"The data folder {self.shown(path)} doesn't exist.",
+                where=spec,
+                hint=self.near(path, host, folders=True),
+            )
+
+    def near(self, path: str, host: Path, *, folders: bool = False) -> str:
+        """Return a hint: names alike in the folder, or where the path stops existing."""
+        if path.startswith(f"{CONTAINER_ROOT}/") and not self.context.mounts.mounts:
+            return "This is a path in a container, and no mount map is set. Run %tao_env in a notebook."
+        parent = host.parent
+        if not is_folder(parent):
+            while not is_folder(parent):
+                parent = parent.parent
+            return f"The path exists up to {parent}."
+        try:
+            names = sorted(entry.name for entry in parent.iterdir() if is_folder(entry) == folders)
+        except OSError:
+            return f"You may not look into {parent}."
+        near = difflib.get_close_matches(host.name, names, n=3, cutoff=0.5)
+        if near:
+            return f"Did you mean {' or '.join(near)}?"
+        kind = "folders" if folders else "files"
+        return f"{parent} has these {kind}: {', '.join(names[:10])}." if names else f"{parent} has no {kind}."
