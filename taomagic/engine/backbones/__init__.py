@@ -41,6 +41,7 @@ def build_backbone(
     widths: Widths,
     *,
     all_projections: bool = True,
+    stride16: bool = False,
 ) -> Backbone:
     """Return the feature extractor ``arch`` with ``nlayers`` layers.
 
@@ -54,6 +55,9 @@ def build_backbone(
         Output channels of every convolution, by layer name.
     all_projections
         ResNet's; see there.
+    stride16
+        Leave out the last halving of EfficientNet and DarkNet, whose last map has stride 32 otherwise. The others'
+        always has 16.
 
     Raises
     ------
@@ -62,9 +66,11 @@ def build_backbone(
     """
     channels, height, width = input_shape
     if (arch, nlayers) == ("efficientnet_b0", 0):
-        return EfficientNetB0(channels, (height, width), widths)
+        return EfficientNetB0(channels, (height, width), widths, stride16=stride16)
     if (arch, nlayers) not in _BUILDERS:
         raise ValueError(f"no backbone {arch!r} with {nlayers} layers")
     if arch == "resnet":
         return ResNet(nlayers, channels, widths, all_projections=all_projections)
+    if arch == "darknet":
+        return (DarkNet19 if nlayers == 19 else DarkNet53)(channels, widths, stride16=stride16)
     return _BUILDERS[arch, nlayers](channels, widths)

@@ -37,6 +37,8 @@ STAGES = (
     Stage(5, 4, 192, 6, 2),
     Stage(3, 1, 320, 6, 1),
 )
+#: Index of the last stage with a stride.
+LAST_HALVING = 5
 STEM_CHANNELS = 32
 TOP_CHANNELS = 1280
 #: Share of a block's input channels that its squeeze keeps.
@@ -61,10 +63,15 @@ class EfficientNetB0(LayeredBackbone):
     widths
         Output channels by layer name (``stem_conv``, ``block1a_project_conv``, …); depthwise convolutions and the
         excitation follow the layer whose channels they scale.
+    stride16
+        Whether the last stage that halves the map doesn't, so that the last map has stride 16.
     """
 
-    def __init__(self, in_channels: int, size: Size, widths: Widths) -> None:
+    def __init__(self, in_channels: int, size: Size, widths: Widths, *, stride16: bool = False) -> None:
         super().__init__()
+        self._strides = [stage.stride for stage in STAGES]
+        if stride16:
+            self._strides[LAST_HALVING] = 1
         channels = widths("stem_conv", STEM_CHANNELS)
         layer, size = self._strided("stem_conv", nn.Conv2d(in_channels, channels, 3, 2, bias=False), size)
         self._add("stem_conv", layer, 0, norm="stem_bn", activation="stem_activation")
@@ -73,7 +80,7 @@ class EfficientNetB0(LayeredBackbone):
         for number, stage in enumerate(STAGES, start=1):
             for i in range(stage.repeats):
                 name = f"block{number}{chr(ord('a') + i)}"
-                stride = stage.stride if i == 0 else 1
+                stride = self._strides[number - 1] if i == 0 else 1
                 channels, size = self._add_block(
                     name, number, stage, stride, channels, full, size, widths, taps
                 )
@@ -142,7 +149,7 @@ class EfficientNetB0(LayeredBackbone):
         return self._add(project, layer, number, norm=f"{name}_project_bn", activation=None), size
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Map an image [N, C, H, W] to the taps (strides 8 and 16) and the last map (stride 32)."""
+        """Map an image [N, C, H, W] to the taps (strides 8 and 16) and the last map (stride 32, or 16)."""
         x = self.unit("stem_conv", self.get_submodule("stem_conv_pad")(x))
         taps = []
         for number, stage in enumerate(STAGES, start=1):
@@ -151,7 +158,7 @@ class EfficientNetB0(LayeredBackbone):
                 y = self.unit(f"{name}_expand_conv", x) if stage.expansion > 1 else x
                 if name in TAPS:
                     taps.append(y)
-                if i == 0 and stage.stride == 2:
+                if i == 0 and self._strides[number - 1] == 2:
                     y = self.get_submodule(f"{name}_dwconv_pad")(y)
                 y = self._excite(name, self.unit(f"{name}_dwconv", y))
                 y = self.unit(f"{name}_project_conv", y)

@@ -1,6 +1,6 @@
 """Take over the weights of torchvision's networks, so that a backbone computes what the network computed.
 
-The two differ in more than names, and what can be made up for is, exactly, in the weights:
+The two differ in more than names, and what can be made up for is, exactly, in the weights. For SSD:
 
 ===========================  ==============================  ===================================================
 what                         torchvision                     here
@@ -18,6 +18,9 @@ With `k` the mean deviation (57 levels for ImageNet), the first convolution's we
 `k / deviation` where a normalisation follows, which divides by `k` again. They keep their size that way, and with it
 what a step of the optimiser does to them. Where none follows (SqueezeNet) they are divided by the deviation itself,
 and a first training step moves them further than the original's; ``freeze_blocks: 0`` or a low learning rate helps.
+
+DetectNet_v2 gets red, green, blue from 0 to 1; the first convolution is divided by the deviation of that scale. Where
+it is built without normalisations, theirs are folded into its convolutions.
 
 All that holds while the normalisations use their stored statistics (evaluation, or ``freeze_bn``). In training they use
 the batch's, so a normalisation that only adds a bias, or stands behind an identity, normalises as well.
@@ -62,6 +65,25 @@ class Taken:
     misfits: tuple[tuple[str, tuple[int, ...] | None, tuple[int, ...]], ...]
 
 
+@dataclass(frozen=True)
+class Pixels:
+    """What a network gets in place of a level of 0 to 255: ``(level - mean) / divisor``.
+
+    Attributes
+    ----------
+    mean
+        In levels, in the order of the network's channels; one for grey images.
+    divisor
+        E.g. 255 for images of 0 to 1.
+    red_first
+        Whether the channels are red, green, blue, and not the other way round.
+    """
+
+    mean: tuple[float, ...]
+    divisor: float = 1.0
+    red_first: bool = False
+
+
 def norms_behind(module: nn.Module) -> dict[str, str]:
     """Return the batch normalisation that stands behind each convolution, as module paths.
 
@@ -81,9 +103,7 @@ def norms_behind(module: nn.Module) -> dict[str, str]:
     return found
 
 
-def take(
-    backbone: Backbone, network: Network, state: Mapping[str, Tensor], image_mean: tuple[float, ...]
-) -> Taken:
+def take(backbone: Backbone, network: Network, state: Mapping[str, Tensor], pixels: Pixels) -> Taken:
     """Return what ``backbone`` takes over; see the module for how.
 
     Parameters
@@ -94,8 +114,8 @@ def take(
         What the state dict is, from :func:`~taomagic.engine.backbones.torchvision_names.recognise`.
     state
         The state dict, with ``network.prefix`` before its names.
-    image_mean
-        What is subtracted from the pixels here: (blue, green, red), or one level for grey images; 0 to 255.
+    pixels
+        What the backbone gets.
     """
     norms = norms_behind(backbone)
     first = network.units[0].ours
@@ -108,7 +128,7 @@ def take(
         theirs = _Source(unit, network, state)
         weight = theirs.weight
         if weight is not None and unit.ours == first:
-            weight = theirs.adapt_to_images(conv.in_channels, image_mean, keep_size=unit.ours in norms)
+            weight = theirs.adapt_to_images(conv.in_channels, pixels, keep_size=unit.ours in norms)
         if weight is not None:
             weight = _with_zeros_around(weight, conv)
         if weight is None or weight.shape != conv.weight.shape or not theirs.complete:
@@ -121,11 +141,18 @@ def take(
             norm = backbone.get_submodule(norms[unit.ours])
             assert isinstance(norm, nn.BatchNorm2d)
             tensors |= {f"{norms[unit.ours]}.{name}": t for name, t in theirs.normalisation(norm.eps).items()}
-        elif conv.bias is not None:
-            tensors[f"{unit.ours}.bias"] = theirs.shift()
-    for path in network.passing:
+            if conv.bias is not None:
+                tensors[f"{unit.ours}.bias"] = torch.zeros(conv.out_channels)
+        else:
+            assert conv.bias is not None  # nothing is without both
+            factor, shift = theirs.folded()
+            tensors[f"{unit.ours}.weight"] = weight * factor.view(-1, 1, 1, 1)
+            tensors[f"{unit.ours}.bias"] = shift
+    modules = dict(backbone.named_modules())
+    passing = tuple(path for path in network.passing if path in modules)
+    for path in passing:
         tensors |= _identity(backbone, path, norms.get(path))
-    return Taken(tensors, used, network.passing, tuple(misfits))
+    return Taken(tensors, used, passing, tuple(misfits))
 
 
 class _Source:
@@ -163,27 +190,40 @@ class _Source:
         """The number of tensors that come from the file."""
         return 1 + (self._bias is not None) + len(self._norm or [])
 
-    def adapt_to_images(
-        self, in_channels: int, image_mean: tuple[float, ...], *, keep_size: bool
-    ) -> Tensor | None:
+    def adapt_to_images(self, in_channels: int, pixels: Pixels, *, keep_size: bool) -> Tensor | None:
         """Return the weights for our images in place of theirs, ``None`` if theirs aren't for colour images."""
         weight = self.weight
         if weight is None or weight.shape[1] != 3:
             return None
         std, mean = torch.tensor(self._network.std), torch.tensor(self._network.mean)
         if keep_size:
-            self._scale = float(std.mean())
+            self._scale = float(std.mean()) / pixels.divisor
         scaled = weight / std.view(1, 3, 1, 1)
-        # Ours as red, green, blue: the mean is given the other way round, and a grey level is all three.
-        ours = torch.tensor(image_mean[::-1] if len(image_mean) == 3 else image_mean * 3)
-        self._shift = (scaled.sum(dim=(2, 3)) * (ours - mean)).sum(dim=1)
-        scaled = scaled.flip(1) if in_channels == 3 else scaled.sum(dim=1, keepdim=True)
+        # As red, green, blue; a grey level is all three.
+        ours = (
+            pixels.mean * 3
+            if len(pixels.mean) == 1
+            else pixels.mean
+            if pixels.red_first
+            else pixels.mean[::-1]
+        )
+        self._shift = (scaled.sum(dim=(2, 3)) * (torch.tensor(ours) - mean)).sum(dim=1)
+        scaled = scaled * pixels.divisor
+        if in_channels == 1:
+            scaled = scaled.sum(dim=1, keepdim=True)
+        elif not pixels.red_first:
+            scaled = scaled.flip(1)
         return scaled * self._scale
 
-    def shift(self) -> Tensor:
-        """Return the bias of a convolution without normalisation."""
-        assert self._bias is not None
-        return self._bias + self._shift
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Return what to multiply each filter with, and its bias, where ours has no normalisation behind it."""
+        if self._norm is None:
+            assert self._bias is not None
+            return torch.ones_like(self._bias), self._bias + self._shift
+        gamma, beta, mean, var = (tensor for tensor in self._norm if tensor is not None)
+        factor = gamma / (var + self._network.epsilon).sqrt()
+        bias = 0.0 if self._bias is None else self._bias
+        return factor, beta + factor * (bias + self._shift - mean)
 
     def normalisation(self, epsilon: float) -> dict[str, Tensor]:
         """Return the tensors of the normalisation behind the convolution, which has another epsilon than theirs.

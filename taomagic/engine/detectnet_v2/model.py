@@ -18,11 +18,27 @@ from taomagic.engine.backbones.base import keras_name
 from taomagic.engine.backbones.layers import conv
 from taomagic.engine.detectnet_v2.targets import STRIDE
 from taomagic.engine.quantization import quantize
+from taomagic.engine.weights.kind import Detector
 from taomagic.spec.settings_detectnet_v2 import DetectNetExperiment
 
 #: Architectures that are built without batch normalisation whatever the spec says, and those that always have it.
 _WITHOUT_NORM = ("squeezenet",)
 _WITH_NORM = ("mobilenet_v1", "mobilenet_v2", "efficientnet_b0")
+#: Those that drop values of their last map in training.
+_WITH_DROPOUT = ("mobilenet_v1",)
+#: Those that TAO leaves in float where it builds them from a spec.
+_NEVER_QUANTIZED = ("mobilenet_v1", "mobilenet_v2")
+
+
+def left_in_float(experiment: DetectNetExperiment) -> bool:
+    """Return whether the spec has ``enable_qat`` for a network that TAO doesn't quantise.
+
+    TAO leaves MobileNets out where it builds them, and quantises those that ``load_graph`` brings.
+    """
+    model, training = experiment.model, experiment.training
+    if model is None or training is None or model.load_graph:
+        return False
+    return training.enable_qat and model.arch in _NEVER_QUANTIZED
 
 
 @dataclass(frozen=True)
@@ -31,7 +47,7 @@ class Architecture:
 
     Attributes
     ----------
-    arch, num_layers, width_multiplier
+    arch, nlayers, width_multiplier
         Backbone; 0 layers where there is one size.
     input_shape
         Channels, height, width of the input; height and width are multiples of 16.
@@ -45,10 +61,12 @@ class Architecture:
         Output channels by layer name, where they differ from the architecture's own (a pruned network).
     quantized
         Whether it is quantisation-aware (``enable_qat``).
+    dropout_rate
+        Of the last map, in training.
     """
 
     arch: str
-    num_layers: int
+    nlayers: int
     width_multiplier: float
     input_shape: tuple[int, int, int]
     classes: tuple[str, ...]
@@ -58,6 +76,7 @@ class Architecture:
     bbox_offset: float
     channels: Mapping[str, int] = field(default_factory=dict)
     quantized: bool = False
+    dropout_rate: float = 0.0
 
     @classmethod
     def from_experiment(cls, experiment: DetectNetExperiment) -> Architecture:
@@ -67,7 +86,7 @@ class Architecture:
         assert augmentation is not None
         return cls(
             arch=model.arch,
-            num_layers=model.num_layers,
+            nlayers=model.num_layers,
             width_multiplier=model.width_multiplier,
             input_shape=(augmentation.output_channel, augmentation.output_height, augmentation.output_width),
             classes=experiment.classes,
@@ -75,8 +94,17 @@ class Architecture:
             all_projections=model.all_projections,
             bbox_scale=model.bbox_scale,
             bbox_offset=model.bbox_offset,
-            quantized=experiment.training is not None and experiment.training.enable_qat,
+            quantized=experiment.training is not None
+            and experiment.training.enable_qat
+            and not left_in_float(experiment),
+            dropout_rate=model.dropout_rate if model.arch in _WITH_DROPOUT else 0.0,
         )
+
+    @property
+    def name(self) -> str:
+        """NVIDIA's name of the network, e.g. ``resnet18_nopool_bn_detectnet_v2``."""
+        norm = "_bn" if self.use_batch_norm else ""
+        return f"{self.arch}{self.nlayers or ''}_nopool{norm}_detectnet_v2"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data, with the task's name."""
@@ -85,7 +113,7 @@ class Architecture:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Architecture:
         """Rebuild from what :meth:`to_json` gave."""
-        fields = {name: data[name] for name in cls.__dataclass_fields__}
+        fields = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
         channels, height, width = fields["input_shape"]
         return cls(
             **fields
@@ -97,7 +125,7 @@ class Architecture:
         )
 
 
-class DetectNet(nn.Module):
+class DetectNet(Detector):
     """DetectNet_v2: for each cell and class, the coverage and the sides of a box.
 
     Parameters
@@ -109,7 +137,11 @@ class DetectNet(nn.Module):
     ----------
     grid
         Height and width of the maps, in cells.
+    pretrained_layers
+        Names of the layers whose weights came from ``pretrained_model_file``, for ``freeze_pretrained_layers``.
     """
+
+    architecture: Architecture
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -117,11 +149,13 @@ class DetectNet(nn.Module):
         widths = Widths(architecture.width_multiplier, architecture.channels)
         self.backbone = build_backbone(
             architecture.arch,
-            architecture.num_layers,
+            architecture.nlayers,
             architecture.input_shape,
             widths,
             all_projections=architecture.all_projections,
+            stride16=True,
         )
+        self.pretrained_layers: frozenset[str] = frozenset()
         for layer in self.backbone.modules():
             if isinstance(layer, nn.Conv2d) and layer.bias is None:
                 layer.bias = nn.Parameter(torch.zeros(layer.out_channels))
@@ -135,6 +169,7 @@ class DetectNet(nn.Module):
                 "output_cov": conv(self.backbone.out_channels, classes, 1, bias=True),
             }
         )
+        self.dropout = nn.Dropout(architecture.dropout_rate) if architecture.dropout_rate else None
         _, height, width = architecture.input_shape
         self.grid = (height // STRIDE, width // STRIDE)
         self._quantized: Callable[..., tuple[Tensor, Tensor]] | None = None
@@ -160,6 +195,8 @@ class DetectNet(nn.Module):
         if self._quantized is not None:
             return self._quantized(self, images)
         last = self.backbone(images)[-1]
+        if self.dropout is not None:
+            last = self.dropout(last)
         return torch.sigmoid(self.heads["output_cov"](last)), self.heads["output_bbox"](last)
 
     def by_class(self, boxes: Tensor) -> Tensor:

@@ -18,6 +18,8 @@ from taomagic.engine.backbones.base import keras_name
 from taomagic.engine.backbones.layers import batch_norm, conv, he_normal
 from taomagic.engine.quantization import quantize
 from taomagic.engine.ssd.anchors import AnchorSettings, anchor_boxes
+from taomagic.engine.weights.kind import Detector
+from taomagic.engine.weights.state import parameter_count as parameter_count  # noqa: PLC0414
 from taomagic.spec.ssd import SSDExperiment
 
 #: (1×1 channels, 3×3 channels) of the five expansion blocks; ``None``: the backbone's last map itself is block 0.
@@ -152,7 +154,7 @@ class ExpansionBlock(nn.Module):
         return self.relu_1(self.bn_1(self.conv_1(self.relu_0(self.conv_0(x)))))  # type: ignore[no-any-return]
 
 
-class SSD(nn.Module):
+class SSD(Detector):
     """SSD: one or two taps and the expansion blocks make six maps, with two heads on each.
 
     Parameters
@@ -168,6 +170,7 @@ class SSD(nn.Module):
         Height and width of the six maps.
     """
 
+    architecture: Architecture
     anchors: Tensor
 
     def __init__(self, architecture: Architecture) -> None:
@@ -257,9 +260,3 @@ class SSD(nn.Module):
         maps = self.feature_maps(torch.zeros(1, channels, height, width))
         self.train(training)
         return [(int(x.shape[2]), int(x.shape[3])) for x in maps]
-
-
-def parameter_count(model: nn.Module) -> int:
-    """Return the number of weights as Keras counts them: parameters and batch-norm statistics."""
-    buffers = (b for name, b in model.named_buffers() if name.endswith(("running_mean", "running_var")))
-    return sum(p.numel() for p in model.parameters()) + sum(b.numel() for b in buffers)

@@ -1,153 +1,58 @@
-"""Networks from model files, and model files from networks."""
+"""SSD's weights: files of networks, and what a training begins with."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
+from taomagic.engine.backbones.torchvision_weights import Pixels
 from taomagic.engine.data.images import mean_of
 from taomagic.engine.quantization import restart
 from taomagic.engine.quantization.placement import SUFFIX
 from taomagic.engine.ssd.model import SSD, Architecture
-from taomagic.engine.ssd.takeover import (
-    BACKBONE,
+from taomagic.engine.storage.model_file import ModelFile
+from taomagic.engine.weights import files
+from taomagic.engine.weights.files import TorchvisionState, architecture_of, read_start, save
+from taomagic.engine.weights.freezing import freeze_blocks, stop_batch_norm
+from taomagic.engine.weights.kind import Kind
+from taomagic.engine.weights.state import shortened
+from taomagic.engine.weights.takeover import (
     adapt_first_convolution,
     backbone_misfits,
     by_module_names,
-    other_architecture,
-    portable_state,
     pruned_like,
     refuse_other_architecture,
     require_fit,
-    shortened,
     take_by_name,
-    take_from_torchvision,
-    torchvision_network,
-    unknown_network,
 )
-from taomagic.engine.storage.header import form_of_file
-from taomagic.engine.storage.model_file import MODEL_SUFFIXES, ModelFile, load_model, save_model
-from taomagic.engine.storage.torch_file import STATE_DICT_FORMS, read_state_dict
+from taomagic.engine.weights.torchvision import take_from_torchvision
 from taomagic.errors import ModelFileProblem
 from taomagic.spec.ssd import SSDExperiment
 
+__all__ = ["KIND", "freeze", "model_from_file", "require_same_quantization", "save", "starting_model"]
+
 logger = logging.getLogger(__name__)
+
+KIND = Kind(
+    task="ssd",
+    title="SSD",
+    read=Architecture.from_json,
+    build=SSD,
+    block="ssd_config",
+    layers_field="nlayers",
+    other_file="give -m another file",
+    how_to_start="ssd train -m FILE",
+    red_first=False,
+)
 
 
 def model_from_file(path: Path, key: str, *, shown_as: str = "") -> tuple[SSD, ModelFile]:
-    """Rebuild the network that a ``.tlt`` or ``.hdf5`` file holds, with its weights.
-
-    Parameters
-    ----------
-    path
-        File on this machine.
-    key
-        The key it was encrypted with (``.tlt``).
-    shown_as
-        Its path as the person wrote it, for errors.
-
-    Raises
-    ------
-    ModelFileProblem
-        If it can't be read, or holds something else than an SSD of ours.
-    """
-    name = shown_as or str(path)
-    with _shown_as(path, name):
-        if path.suffix.lower() not in MODEL_SUFFIXES and form_of_file(path) in STATE_DICT_FORMS:
-            raise _only_a_backbone("this is a file of PyTorch weights", name)
-        file = load_model(path, key)
-    if file.architecture is None:
-        raise _only_a_backbone(
-            "this file holds weights by layer name, but not the network they belong to", name
-        )
-    model = _build(_architecture_of(file.architecture, name), name)
-    _load_exactly(model, file.weights, name)
-    return model, file
-
-
-def _only_a_backbone(what: str, name: str) -> ModelFileProblem:
-    return ModelFileProblem(
-        f"{what}, and a whole SSD that taomagic trained is needed here",
-        where=name,
-        hint="Such a file can start a training (ssd train -m FILE); then give the .tlt or .hdf5 of one of its epochs.",
-    )
-
-
-def _architecture_of(stored: Mapping[str, Any], name: str) -> Architecture:
-    """Return the architecture that a file describes."""
-    if stored.get("task") != "ssd":
-        raise ModelFileProblem(
-            f"this is a model of {stored.get('task')!r}, not of 'ssd'",
-            where=name,
-            hint="Give a model that ssd train or ssd prune wrote.",
-        )
-    try:
-        return Architecture.from_json(stored)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise _damaged_description(error, name) from error
-
-
-def _build(architecture: Architecture, name: str) -> SSD:
-    """Build the network that a file describes."""
-    try:
-        return SSD(architecture)
-    except (LookupError, TypeError, ValueError, RuntimeError) as error:
-        raise _damaged_description(error, name) from error
-
-
-def _damaged_description(error: Exception, name: str) -> ModelFileProblem:
-    return ModelFileProblem(
-        f"the file's description of its network is damaged ({type(error).__name__}: {error})",
-        where=name,
-        hint="Copy the file again, or use the checkpoint of an earlier epoch.",
-    )
-
-
-@contextmanager
-def _shown_as(path: Path, name: str) -> Iterator[None]:
-    """Let errors about a file call it what the person called it."""
-    try:
-        yield
-    except ModelFileProblem as problem:
-        if problem.where == str(path):
-            problem.where = name
-        raise
-
-
-def save(
-    path: Path, model: SSD, key: str, *, epoch: int = 0, optimizer: Mapping[str, Any] | None = None
-) -> None:
-    """Write a network, and the optimiser's state where training may go on from here."""
-    file = ModelFile(
-        architecture=model.architecture.to_json(),
-        weights=portable_state(model),
-        epoch=epoch,
-        optimizer=dict(optimizer) if optimizer is not None else None,
-        extra={},
-    )
-    save_model(path, file, key)
-
-
-def _load_exactly(model: SSD, weights: Mapping[str, Tensor], name: str) -> None:
-    """Load a complete set of weights, or say which ones don't fit."""
-    own = portable_state(model)
-    wrong = [k for k in own if k not in weights or weights[k].shape != own[k].shape]
-    wrong += [k for k in weights if k not in own]
-    if wrong:
-        shown = ", ".join(wrong[:4]) + (", …" if len(wrong) > 4 else "")
-        raise ModelFileProblem(
-            f"{len(wrong)} of {len(own)} weights don't fit the network that the file describes ({shown})",
-            where=name,
-            hint="The file is damaged, or was written by another version of taomagic.",
-        )
-    model.load_state_dict(dict(weights), strict=False)
+    """Rebuild the SSD of a ``.tlt`` or ``.hdf5`` file; see :func:`taomagic.engine.weights.files.model_from_file`."""
+    return files.model_from_file(KIND, path, key, shown_as=shown_as)
 
 
 def starting_model(
@@ -157,8 +62,8 @@ def starting_model(
 
     Without a file: random weights. With one, whatever its name, its weights are taken over:
 
-    - a checkpoint of ours, or a Keras file: by layer name, see :func:`~taomagic.engine.ssd.takeover.take_by_name`. A
-      pruned one brings its own channels, which are used in place of the spec's, as TAO does;
+    - a checkpoint of ours, or a Keras file: by layer name, see :mod:`taomagic.engine.weights.takeover`. A pruned one
+      brings its own channels, which are used in place of the spec's, as TAO does;
     - a state dict of PyTorch: see :mod:`taomagic.engine.backbones.torchvision_weights`.
 
     Parameters
@@ -182,41 +87,34 @@ def starting_model(
     architecture = Architecture.from_experiment(experiment, classes)
     if path is None:
         return SSD(architecture)
-    with _shown_as(path, shown_as):
-        if form_of_file(path) in STATE_DICT_FORMS:
-            state = read_state_dict(path)
-            network = torchvision_network(state, architecture, shown_as)
-            if network is not None:
-                model = SSD(architecture)
-                assert experiment.augmentation is not None
-                take_from_torchvision(model, network, state, mean_of(experiment.augmentation), shown_as)
-                return model
-            # Somebody may have saved a network of ours from Python.
-            if not any(name.startswith(BACKBONE) for name in state):
-                raise unknown_network(state, shown_as)
-            file = ModelFile(architecture=architecture.to_json(), weights=state)
-        else:
-            file = load_model(path, key, by_content=True)
+    source = read_start(KIND, path, key, architecture, shown_as)
+    if isinstance(source, TorchvisionState):
+        model = SSD(architecture)
+        assert experiment.augmentation is not None
+        pixels = Pixels(mean_of(experiment.augmentation))
+        take_from_torchvision(KIND, model, source.network, source.state, pixels, shown_as)
+        return model
+    file = source
     if file.architecture is None:
         return _from_keras_file(architecture, file.weights, shown_as)
-    stored = _architecture_of(file.architecture, shown_as)
+    stored = architecture_of(KIND, file.architecture, shown_as)
     if stored.arch != architecture.arch:
-        raise other_architecture(stored.arch, architecture, shown_as)
+        raise KIND.other_architecture(stored.arch, architecture, shown_as)
     require_same_quantization(architecture, stored.quantized, bool(stored.channels), shown_as)
     if stored.channels or stored.width_multiplier != architecture.width_multiplier:
         architecture = _with_channels_of(architecture, stored, shown_as)
     model = SSD(architecture)
-    offered = adapt_first_convolution(file.weights, model, shown_as)
+    offered = adapt_first_convolution(KIND, file.weights, model, shown_as)
     if misfits := backbone_misfits(offered, model):
         if stored.nlayers != architecture.nlayers:
-            raise other_architecture(f"{stored.arch} {stored.nlayers}", architecture, shown_as)
+            raise KIND.other_architecture(f"{stored.arch} {stored.nlayers}", architecture, shown_as)
         raise ModelFileProblem(
             f"the file's weights have other shapes than the spec's network ({shortened(misfits)})",
             where=shown_as,
             hint="Check width_multiplier in the spec's ssd_config against the file; for a pruned network give the "
             ".tlt or .hdf5 that prune wrote, which says how it is built.",
         )
-    take_by_name(model, offered, shown_as)
+    take_by_name(KIND, model, offered, shown_as)
     restart(model)
     return model
 
@@ -257,20 +155,20 @@ def require_same_quantization(wanted: Architecture, quantized: bool, pruned: boo
 
 def _from_keras_file(architecture: Architecture, weights: Mapping[str, Tensor], shown_as: str) -> SSD:
     """Build the spec's network, or the file's if it is a pruned one, with the weights of a Keras file."""
-    refuse_other_architecture(weights, architecture, shown_as)
+    refuse_other_architecture(KIND, weights, architecture, shown_as)
     model = SSD(architecture)
-    offered = adapt_first_convolution(by_module_names(weights, model), model, shown_as)
+    offered = adapt_first_convolution(KIND, by_module_names(weights, model), model, shown_as)
     pruned = bool(backbone_misfits(offered, model))
     quantized = any(name.rpartition(".")[0].endswith(SUFFIX) for name in weights)
     if pruned or quantized or "ssd_conf_0.weight" in weights:
         require_same_quantization(architecture, quantized, pruned, shown_as)
     if pruned:
-        channels = pruned_like(weights, model, shown_as)
+        channels = pruned_like(KIND, weights, model, shown_as)
         model = SSD(replace(architecture, channels=channels))
-        offered = adapt_first_convolution(by_module_names(weights, model), model, shown_as)
-        require_fit(offered, model, shown_as)
+        offered = adapt_first_convolution(KIND, by_module_names(weights, model), model, shown_as)
+        require_fit(KIND, offered, model, shown_as)
         _say_pruned(shown_as)
-    take_by_name(model, offered, shown_as)
+    take_by_name(KIND, model, offered, shown_as)
     return model
 
 
@@ -316,14 +214,6 @@ def freeze(model: SSD, blocks: tuple[int, ...], *, batch_norm: bool) -> None:
     ``freeze_blocks`` stops the convolutions of those backbone blocks; their batch normalisation still trains.
     ``freeze_bn`` makes the backbone's batch normalisation use its stored statistics; its scale and shift still train.
     """
-    ids = model.backbone.blocks()
-    for block in blocks:
-        for module in ids[block]:
-            for layer in module.modules():
-                if isinstance(layer, torch.nn.Conv2d):
-                    layer.requires_grad_(False)
+    freeze_blocks(model.backbone, blocks)
     if batch_norm:
-        for layer in model.backbone.modules():
-            # SyncBatchNorm, which takes its place where several GPUs train, is no BatchNorm2d.
-            if isinstance(layer, torch.nn.BatchNorm2d | torch.nn.SyncBatchNorm):
-                layer.eval()
+        stop_batch_norm(model.backbone)

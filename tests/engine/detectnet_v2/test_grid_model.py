@@ -31,12 +31,15 @@ ARCHITECTURES = [
     ("mobilenet_v1", 0),
     ("mobilenet_v2", 0),
     ("squeezenet", 0),
+    ("darknet", 19),
+    ("darknet", 53),
+    ("efficientnet_b0", 0),
 ]
 
 
-@pytest.mark.parametrize(("arch", "num_layers"), ARCHITECTURES)
-def test_every_backbone_gives_maps_of_stride_16(arch: str, num_layers: int) -> None:
-    model = DetectNet(architecture(arch=arch, num_layers=num_layers)).eval()
+@pytest.mark.parametrize(("arch", "nlayers"), ARCHITECTURES)
+def test_every_backbone_gives_maps_of_stride_16(arch: str, nlayers: int) -> None:
+    model = DetectNet(architecture(arch=arch, nlayers=nlayers)).eval()
     coverage, boxes = model(torch.rand(2, 3, 64, 96))
     assert model.grid == (4, 6)
     assert coverage.shape == (2, 2, 4, 6)
@@ -80,10 +83,10 @@ def test_a_description_survives_json() -> None:
     assert Architecture.from_json(json.loads(json.dumps(one.to_json()))) == one
 
 
-@pytest.mark.parametrize(("arch", "num_layers"), [("resnet", 18), ("mobilenet_v2", 0), ("googlenet", 0)])
-def test_a_network_prunes_and_is_built_again_from_its_channels(arch: str, num_layers: int) -> None:
+@pytest.mark.parametrize(("arch", "nlayers"), [("resnet", 18), ("mobilenet_v2", 0), ("googlenet", 0)])
+def test_a_network_prunes_and_is_built_again_from_its_channels(arch: str, nlayers: int) -> None:
     torch.manual_seed(0)
-    wide = architecture(arch=arch, num_layers=num_layers, width_multiplier=0.5)
+    wide = architecture(arch=arch, nlayers=nlayers, width_multiplier=0.5)
     model = DetectNet(wide).eval()
     report = prune(
         model,

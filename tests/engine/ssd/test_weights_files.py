@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from taomagic.engine.ssd import weights
 from taomagic.engine.ssd.model import SSD, Architecture, keras_name
-from taomagic.engine.ssd.takeover import portable_state
 from taomagic.engine.storage import container
+from taomagic.engine.weights.state import portable_state
 from taomagic.errors import ModelFileProblem
 from taomagic.spec.ssd import read_experiment
 from tests.engine.ssd import torchvision_nets as nets
