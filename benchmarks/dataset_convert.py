@@ -28,6 +28,7 @@ import cv2
 import numpy as np
 
 from taomagic.engine.data.dataset_convert import convert
+from taomagic.engine.data.record_forms import PictureRecords
 from taomagic.engine.data.tfrecord import parse_example, read_records
 from taomagic.project.paths import PathMap
 from taomagic.spec.dataset_export import DatasetExport, KittiExport
@@ -155,7 +156,7 @@ def ours(root: Path, out: Path, suffix: str) -> float:
         classes=CLASSES,
     )
     start = time.perf_counter()
-    convert(export, out, paths=PathMap([(str(root), ROOT)]))
+    convert(export, out, paths=PathMap([(str(root), ROOT)]), form=PictureRecords.of(export))
     return time.perf_counter() - start
 
 

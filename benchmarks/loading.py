@@ -37,6 +37,7 @@ from taomagic.engine.data.dataset_convert import convert
 from taomagic.engine.data.images import mean_of
 from taomagic.engine.data.kitti import read_training_labels
 from taomagic.engine.data.loading import TrainingData
+from taomagic.engine.data.record_forms import PictureRecords
 from taomagic.project.paths import PathMap
 from taomagic.spec.dataset_export import DatasetExport, KittiExport
 from taomagic.spec.settings import DataSource, SSDExperiment
@@ -62,7 +63,7 @@ def experiments(folder: Path, spec: Path, paths: PathMap) -> dict[str, SSDExperi
         class_mapping={name: name for name in classes},
         classes=classes,
     )
-    convert(export, folder / "records/kitti", paths=paths)
+    convert(export, folder / "records/kitti", paths=paths, form=PictureRecords.of(export))
     records = replace(one.dataset, data_sources=(DataSource(f"{ROOT}/records/kitti*", None, None),))
     return {
         "KITTI folders": replace(one, augmentation=wild),

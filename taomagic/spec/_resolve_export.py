@@ -8,7 +8,13 @@ from typing import Final, Literal, cast
 
 from taomagic.spec import ssd_pb2
 from taomagic.spec._resolve_dataset import class_mapping
-from taomagic.spec.dataset_export import CocoExport, DatasetExport, KittiExport, SampleModifierSettings
+from taomagic.spec.dataset_export import (
+    CocoExport,
+    DatasetExport,
+    KittiExport,
+    Network,
+    SampleModifierSettings,
+)
 from taomagic.spec.parse import SpecFile, read_spec
 from taomagic.spec.validate import PREFIX, as_written, broken, check_ranges, missing
 
@@ -20,7 +26,7 @@ _IMAGE_EXTENSIONS: Final = (".png", ".jpg", ".jpeg")
 _PARTITION_MODES: Final = ("random", "sequence")
 
 
-def resolve_export(path: Path, *, shown_as: str | None = None) -> DatasetExport:
+def resolve_export(path: Path, *, shown_as: str | None = None, network: Network = "ssd") -> DatasetExport:
     """Read, check and resolve a data set export file."""
     spec = read_spec(path, ssd_pb2.DatasetExportConfig, shown_as=shown_as)
     message = spec.message
@@ -28,9 +34,18 @@ def resolve_export(path: Path, *, shown_as: str | None = None) -> DatasetExport:
     if kind is None:
         hint = "Add kitti_config { … } for KITTI labels or coco_config { … } for COCO annotations."
         raise missing(spec, "kitti_config or coco_config", hint=hint)
-    _refuse_unsupported(spec)
+    maps_classes = network == "ssd"
+    if maps_classes:
+        _refuse_unsupported(spec)
     check_ranges(spec)
     mapping = class_mapping(spec, "target_class_mapping", message.target_class_mapping)
+    notes = _notes(message, getattr(message, kind).root_directory_path)
+    if mapping and not maps_classes:
+        notes += (
+            "target_class_mapping has no effect here: the records keep the labels' names, which dataset_config of the "
+            "experiment file maps",
+        )
+        mapping = {}
     return DatasetExport(
         path=spec.path,
         text=spec.text,
@@ -39,7 +54,7 @@ def resolve_export(path: Path, *, shown_as: str | None = None) -> DatasetExport:
         class_mapping=mapping,
         classes=tuple(sorted(set(mapping.values()))),
         sample_modifier=_sample_modifier(spec, set(mapping.values())),
-        notes=_notes(message, getattr(message, kind).root_directory_path),
+        notes=notes,
     )
 
 
@@ -89,7 +104,7 @@ def _sample_modifier(spec: _Spec, classes: set[str]) -> SampleModifierSettings |
         name.lower(): as_written(ratio) for name, ratio in config.minimum_target_class_imbalance.items()
     }
     for field, names in (*lists.items(), ("minimum_target_class_imbalance", tuple(imbalance))):
-        # Without any mapping the classes come from -c, and aren't known here.
+        # Without any mapping the classes come from -c or from the labels, and aren't known here.
         for name in names if known else ():
             if name not in known:
                 raise broken(spec, f"{block}.{field}", name, f"one of {', '.join(sorted(known))}")
@@ -143,6 +158,8 @@ def _kitti(spec: _Spec) -> KittiExport:
         val_split=as_written(config.val_split) if config.HasField("val_split") else _DEFAULT_VAL_SPLIT,
         num_shards=config.num_shards if config.HasField("num_shards") else _DEFAULT_SHARDS,
         kitti_sequence_to_frames_file=config.kitti_sequence_to_frames_file or None,
+        point_clouds_dir=config.point_clouds_dir or None,
+        calibrations_dir=config.calibrations_dir or None,
     )
 
 

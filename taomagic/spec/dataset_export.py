@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["CocoExport", "DatasetExport", "KittiExport", "SampleModifierSettings", "read_dataset_export"]
+#: Networks that convert data sets.
+Network = Literal["ssd", "detectnet_v2"]
+
+__all__ = [
+    "CocoExport",
+    "DatasetExport",
+    "KittiExport",
+    "Network",
+    "SampleModifierSettings",
+    "read_dataset_export",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +36,10 @@ class KittiExport:
     val_split: float  #: per cent of the images that go to fold 0; random mode only
     num_shards: int  #: files for each fold; 0 = one, without a shard in its name
     kitti_sequence_to_frames_file: str | None  #: relative to the root; sequence mode only
+    point_clouds_dir: str | None = (
+        None  #: of DetectNet_v2's records, which name point clouds and hold calibrations
+    )
+    calibrations_dir: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +84,8 @@ class DatasetExport:
         The file as the person named it, and what it says.
     class_mapping
         Lower-cased class in the labels -> lower-cased class of the records. Empty if the file has none, in
-        which case ``dataset_convert -c`` must name the classes.
+        which case ``ssd dataset_convert -c`` must name the classes, and always for DetectNet_v2, whose records keep
+        the names in the labels.
     classes
         The sorted targets; the id in the records is the index plus 1.
     notes
@@ -89,7 +104,9 @@ class DatasetExport:
     )
 
 
-def read_dataset_export(path: Path, *, shown_as: str | None = None) -> DatasetExport:
+def read_dataset_export(
+    path: Path, *, shown_as: str | None = None, network: Network = "ssd"
+) -> DatasetExport:
     """Read and check a data set export file.
 
     Parameters
@@ -98,6 +115,8 @@ def read_dataset_export(path: Path, *, shown_as: str | None = None) -> DatasetEx
         The file on this machine.
     shown_as
         The name to use in messages, usually the path as the person wrote it.
+    network
+        Whose ``dataset_convert`` it is for; DetectNet_v2's maps no classes, and knows point clouds and calibrations.
 
     Returns
     -------
@@ -111,4 +130,4 @@ def read_dataset_export(path: Path, *, shown_as: str | None = None) -> DatasetEx
     """
     from taomagic.spec._resolve_export import resolve_export
 
-    return resolve_export(path, shown_as=shown_as)
+    return resolve_export(path, shown_as=shown_as, network=network)

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import re
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -18,17 +17,18 @@ from typing import Any
 
 from taomagic.engine.console import duration
 from taomagic.engine.data.box_sizes import BoxSizes
-from taomagic.engine.data.images import read_bytes, size_of
+from taomagic.engine.data.record_forms import DONTCARE, RecordForm
 from taomagic.engine.data.sample_modifier import SampleModifier
 from taomagic.engine.data.sources import CocoSource, Frame, KittiSource, Source
-from taomagic.engine.data.tfrecord import FeatureValue, TFRecordWriter, example_parts, index_path
+from taomagic.engine.data.tfrecord import FeatureValue, Integers, TFRecordWriter, example_parts, index_path
+from taomagic.engine.data.workshop import workshop
 from taomagic.errors import DataProblem, SpecProblem, TaoError
 from taomagic.project.paths import PathMap
 from taomagic.spec.dataset_export import DatasetExport, SampleModifierSettings
 
 logger = logging.getLogger(__name__)
 
-_PROGRESS_EVERY_S = 5.0
+_PROGRESS_EVERY_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class ConversionReport:
     Attributes
     ----------
     files
-        The TFRecord files, in order; each has an index file beside it.
+        The TFRecord files, in order; where the form of the records has indexes, each has one beside it.
     num_images
         Number of images written, copies included.
     num_objects
@@ -67,7 +67,7 @@ def convert(
     output_prefix: Path,
     *,
     paths: PathMap,
-    class_names_file: Path | None = None,
+    form: RecordForm,
     validation_fold: int | None = None,
     verbose: bool = False,
     log: logging.Logger = logger,
@@ -84,8 +84,8 @@ def convert(
         Where the files go and how their names begin, on this machine.
     paths
         Translates the paths in the export file.
-    class_names_file
-        Class names, one a line; counts only where the export file has no ``target_class_mapping``.
+    form
+        What the records say of images and objects; each family of networks has its own.
     validation_fold
         The fold, by its number in the files' names, that ``sample_modifier_config`` leaves as it is. By default the
         one that ``val_split`` held out; where there is none, all folds are modified, as in TAO.
@@ -97,65 +97,37 @@ def convert(
     Raises
     ------
     SpecProblem
-        Neither the export file nor ``class_names_file`` names the classes.
+        The annotation files don't go together.
     DataProblem
         An image, label or annotation is missing or damaged, there is nothing to train on, or the disk is full.
     """
-    mapping, classes = _classes(export, class_names_file)
-    if export.kitti is not None:
-        source: Source = KittiSource(export.kitti, paths, log)
-    elif export.coco is not None:
-        source = CocoSource(export.coco, paths, log)
-    else:
+    if export.kitti is None and export.coco is None:
         raise SpecProblem("there is neither kitti_config nor coco_config", path=export.path)
+    log.info("Instantiating a %s converter", "kitti" if export.kitti is not None else "coco")
     prefix = Path(os.path.abspath(output_prefix))  # noqa: PTH100 - resolve() would follow links
     with _disk_errors_named(prefix.parent):
         if not prefix.parent.is_dir():
             log.info("Creating output directory %s", paths.to_container(prefix.parent))
             prefix.parent.mkdir(parents=True)
-        with tempfile.TemporaryDirectory(
-            dir=prefix.parent, prefix=".converting-", ignore_cleanup_errors=True
-        ) as folder:
-            conversion = _Conversion(mapping, classes, verbose, log)
+        if export.kitti is not None:
+            source: Source = KittiSource(export.kitti, paths, log)
+        elif export.coco is not None:
+            source = CocoSource(export.coco, paths, log)
+        with workshop(prefix.parent, ".converting-") as folder:
+            conversion = _Conversion(form, verbose, log)
             if validation_fold is None and source.validation_first:
                 validation_fold = 0
-            return conversion.run(
-                source, prefix, Path(folder), paths, export.sample_modifier, validation_fold
-            )
-
-
-def _classes(export: DatasetExport, class_names_file: Path | None) -> tuple[Mapping[str, str], list[str]]:
-    """Return the mapping from lower-cased source to target class, and the targets; the id is the position plus 1."""
-    if export.class_mapping:
-        return export.class_mapping, list(export.classes)
-    if class_names_file is None:
-        raise SpecProblem(
-            "no classes are named",
-            path=export.path,
-            hint='add target_class_mapping { key: "car" value: "car" }, or give a file with -c/--class_names_file',
-        )
-    try:
-        lines = class_names_file.read_text(encoding="utf-8").lower().split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataProblem("the class names file can't be read", where=str(class_names_file)) from error
-    names = sorted({line.strip() for line in lines} - {""})
-    if not names:
-        raise DataProblem(
-            "the class names file names no class", where=str(class_names_file), hint="one name a line"
-        )
-    return {name: name for name in names}, names
+            return conversion.run(source, prefix, folder, paths, export.sample_modifier, validation_fold)
 
 
 class _Conversion:
     """Counts and settings of one conversion."""
 
-    def __init__(
-        self, mapping: Mapping[str, str], classes: list[str], verbose: bool, log: logging.Logger
-    ) -> None:
-        self.mapping, self.verbose, self.log = mapping, verbose, log
-        self.ids = {name: float(position) for position, name in enumerate(classes, 1)}
+    def __init__(self, form: RecordForm, verbose: bool, log: logging.Logger) -> None:
+        self.form, self.verbose, self.log = form, verbose, log
         self.objects: Counter[str] = Counter()
-        self.sizes = BoxSizes(len(classes))
+        self.sizes = BoxSizes(form.classes)
+        self.endings: Counter[str] = Counter()
         self.unmapped: Counter[str] = Counter()
         self.class_map: dict[str, str] = {}
         self.bad_boxes: dict[str, list[int]] = {}
@@ -195,12 +167,8 @@ class _Conversion:
                 names.append(name)
             self.log.info("%s", _table(self.objects - before))
         if not self.objects:
-            found = ", ".join(self.unmapped) or "none at all"
-            raise DataProblem(
-                "not one object of the mapped classes was found",
-                where=paths.to_container(prefix),
-                hint=f"target_class_mapping has {', '.join(self.mapping)}; the labels have {found}",
-            )
+            message, hint = self.form.nothing(list(self.unmapped))
+            raise DataProblem(message, where=paths.to_container(prefix), hint=hint)
         self._close(prefix, workshop)
         files = self._move_in(prefix, workshop, names, paths)
         warnings = prefix.with_name(f"{prefix.name}_warning.json") if self.bad_boxes else None
@@ -228,18 +196,18 @@ class _Conversion:
                         for target in targets:
                             self.objects[target] += 1
                 clock.tick()
-        writer.write_index(index_path(path))
+        if self.form.indexed:
+            writer.write_index(index_path(path))
 
     def _features(self, frame: Frame) -> tuple[dict[str, FeatureValue], list[str], list[str]]:
         """Return the features of an image, and its objects' classes in the labels and in the records.
 
         Objects that aren't kept are noted.
         """
-        encoded = read_bytes(frame.image, frame.shown_as)
-        width, height = size_of(encoded, frame.shown_as)
+        stored, picture = self.form.image(frame)
         things = frame.objects
         sources = [name.lower() for name in things.names]
-        targets = [self.mapping.get(name) for name in sources]
+        targets = [self.form.target(name) for name in sources]
         good = [
             int(x1) < int(x2) and int(y1) < int(y2)
             for x1, y1, x2, y2 in zip(things.x1, things.y1, things.x2, things.y2, strict=True)
@@ -254,23 +222,20 @@ class _Conversion:
             things.names, sources, wanted, things.x1, things.y1, things.x2, things.y2, strict=True
         ):
             self.class_map[name] = source
-            self.sizes.add(target, box[2] - box[0], box[3] - box[1])
-        if frame.labelled_size is not None and frame.labelled_size != (width, height):
-            self.other_sizes += 1
-        across, down = frame.labelled_size or (width, height)
+            if source != DONTCARE:
+                self.sizes.add(target, box[2] - box[0], box[3] - box[1])
+        labelled = frame.labelled_size or stored
+        self.other_sizes += labelled != stored
+        self.endings[os.path.splitext(frame.image)[1]] += 1  # noqa: PTH122 - text is quicker
         return (
             {
-                "frame/encoded": encoded,
-                "frame/height": height,
+                "frame/height": stored[1],
                 "frame/id": frame.identity.encode(),
-                "frame/width": width,
-                "target/coordinates_x1": [x / across for x in things.x1],
-                "target/coordinates_x2": [x / across for x in things.x2],
-                "target/coordinates_y1": [y / down for y in things.y1],
-                "target/coordinates_y2": [y / down for y in things.y2],
-                "target/object_class_id": [self.ids[target] for target in wanted],
+                "frame/width": stored[0],
+                **picture,
+                **self.form.objects(things, wanted, labelled, stored),
                 "target/observation_angle": things.alpha,
-                "target/occlusion": list(map(int, things.occlusion)),
+                "target/occlusion": Integers(map(int, things.occlusion)),
                 "target/truncation": things.truncation,
                 "target/world_bbox_h": things.height,
                 "target/world_bbox_l": things.length,
@@ -279,6 +244,7 @@ class _Conversion:
                 "target/world_bbox_x": things.x,
                 "target/world_bbox_y": things.y,
                 "target/world_bbox_z": things.z,
+                **frame.beside,
             },
             sources,
             wanted,
@@ -322,6 +288,18 @@ class _Conversion:
                 self.modifier.filtered,
                 self.modifier.beyond,
                 self.modifier.copies,
+            )
+            if unseen := self.modifier.unseen():
+                self.log.warning(
+                    "sample_modifier_config names classes that no image has: %s", ", ".join(unseen)
+                )
+        if not self.form.indexed and len(self.endings) > 1:
+            self.log.warning(
+                "The images' names end differently (%s), but image_extension in dataset_config of the experiment "
+                "file is one for all",
+                ", ".join(
+                    f"{ending or 'in nothing'}: {count}" for ending, count in self.endings.most_common()
+                ),
             )
         if self.other_sizes:
             self.log.warning(

@@ -29,6 +29,9 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 _TRAILER_BYTES = 1 << 16
 #: As much of a file as is read for its size; what isn't found there is left to Pillow.
 _HEADER_BYTES = 1 << 16
+#: As much is read of the beginning of a file that isn't read as a whole, and at first of its end.
+_FIRST_LOOK_BYTES = 1 << 12
+_LAST_LOOK_BYTES = 1 << 6
 _PNG_SIZE = struct.Struct(">II")
 _JPEG_SIZE = struct.Struct(">HH")
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -97,13 +100,18 @@ def check_complete(encoded: bytes, name: str) -> None:
     """
     if not encoded:
         raise DataProblem("the image file is empty", where=name, hint=_REPLACE)
-    marker = b"\xff\xd9" if encoded[:2] == b"\xff\xd8" else b"IEND" if encoded[:4] == b"\x89PNG" else b""
-    if marker and encoded.rfind(marker, max(2, len(encoded) - _TRAILER_BYTES)) < 0:
+    if not _is_complete(encoded):
         raise DataProblem(
             "the image file is cut off",
             where=name,
             hint="copy or download it again, or remove it and its label",
         )
+
+
+def _is_complete(encoded: bytes) -> bool:
+    """Whether the end marker is there, where the kind of picture has one."""
+    marker = b"\xff\xd9" if encoded[:2] == b"\xff\xd8" else b"IEND" if encoded[:4] == b"\x89PNG" else b""
+    return not marker or encoded.rfind(marker, max(2, len(encoded) - _TRAILER_BYTES)) >= 0
 
 
 def read(path: Path, *, shown_as: str | None = None) -> Image:
@@ -163,6 +171,42 @@ def size_of(encoded: bytes, name: str) -> tuple[int, int]:
 
     try:
         with Pillow.open(io.BytesIO(encoded)) as picture:
+            return picture.size
+    except Exception as error:
+        raise _unusable(name, error) from error
+
+
+def size_of_file(path: str | Path, name: str) -> tuple[int, int]:
+    """Return width and height of an image file, as stored, reading only its beginning and its end.
+
+    Raises
+    ------
+    DataProblem
+        It is missing, isn't a picture, or was cut off.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY)
+        try:
+            length = os.fstat(file).st_size
+            head = os.pread(file, _FIRST_LOOK_BYTES, 0)
+            # The end marker is the last thing in most files; only where it isn't, what follows it is looked through.
+            for reach in (_LAST_LOOK_BYTES, _TRAILER_BYTES):
+                tail = os.pread(file, reach, max(len(head), length - reach))
+                if _is_complete(head + tail):
+                    break
+        finally:
+            os.close(file)
+    except FileNotFoundError:
+        raise DataProblem("the image doesn't exist", where=name, hint="check the image folder") from None
+    except OSError as error:
+        raise DataProblem(f"the image can't be read: {error.strerror}", where=name, hint=_REPLACE) from error
+    check_complete(head + tail, name)
+    if size := _size_of_jpeg_or_png(head):
+        return size
+    from PIL import Image as Pillow
+
+    try:
+        with Pillow.open(path) as picture:
             return picture.size
     except Exception as error:
         raise _unusable(name, error) from error

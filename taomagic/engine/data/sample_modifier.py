@@ -33,6 +33,7 @@ class SampleModifier:
         #: As in TAO, each training fold gets the same share of ``max_training_samples``.
         self._most = settings.max_training_samples // max(1, training_folds)
         self._written: Counter[int] = Counter()
+        self._seen: set[str] = set()
         #: Images left out for their classes, images left out beyond the most, and copies added.
         self.filtered = self.beyond = self.copies = 0
 
@@ -46,10 +47,11 @@ class SampleModifier:
         sources, targets
             Class of each of its objects, in the labels and in the records, lower case.
         """
-        if fold == self._validation_fold:
-            return 1
         mapping = self._settings.class_mapping
         classes = [mapping[name] for name in sources if name in mapping] if mapping else list(targets)
+        self._seen.update(classes)
+        if fold == self._validation_fold:
+            return 1
         if len(set(classes)) == 1 and classes[0] in self._settings.filter_containing_only:
             self.filtered += 1
             return 0
@@ -62,6 +64,12 @@ class SampleModifier:
         self._written[fold] += allowed
         self.copies += max(0, allowed - 1)
         return allowed
+
+    def unseen(self) -> list[str]:
+        """Return the classes of the settings that none of the images so far had; the settings do nothing for these."""
+        settings = self._settings
+        named = {*settings.filter_containing_only, *settings.dominant_classes, *settings.minimum_imbalance}
+        return sorted(named - self._seen)
 
     def _is_rare(self, classes: Sequence[str]) -> bool:
         """Return whether one of the other classes outnumbers a dominant one by more than its least imbalance."""

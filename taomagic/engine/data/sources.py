@@ -7,20 +7,24 @@ import logging
 import os
 import random
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from taomagic.engine.data.calibration import read_calibration
 from taomagic.engine.data.kitti import Objects, read_labels
+from taomagic.engine.data.tfrecord import FeatureValue
 from taomagic.errors import DataProblem, SpecProblem
 from taomagic.project.paths import PathMap
 from taomagic.spec.dataset_export import CocoExport, KittiExport
 
 #: TAO's fixed seed; the order of the records depends on it.
 SHUFFLE_SEED = 42
+#: A KITTI point cloud has four numbers a point: x, y, z and how bright it is.
+_CLOUD_CHANNELS = 4
 #: No pixel lies beyond this.
 _LARGEST_BOX = 2.0**31
 
@@ -41,6 +45,8 @@ class Frame:
         Before an object's key, this makes the name under which a bad box is recorded.
     labelled_size
         Width and height of the image that the boxes belong to, where the labels say so.
+    beside
+        What else is to be recorded: the point cloud's name, the calibration.
     """
 
     identity: str
@@ -49,6 +55,7 @@ class Frame:
     objects: Objects
     key_prefix: str
     labelled_size: tuple[int, int] | None = None
+    beside: Mapping[str, FeatureValue] = field(default_factory=dict)
 
 
 class Source(Protocol):
@@ -130,6 +137,8 @@ class KittiSource:
         self._root = Folder(config.root_directory_path, paths)
         self._images = self._root.inside(config.image_dir_name)
         self._labels = self._root.inside(config.label_dir_name)
+        self._clouds = self._root.inside(config.point_clouds_dir) if config.point_clouds_dir else None
+        self._calibrations = self._root.inside(config.calibrations_dir) if config.calibrations_dir else None
         if config.partition_mode == "random":
             self.partitions = self._random_partitions(log)
         else:
@@ -194,13 +203,40 @@ class KittiSource:
         log.info("Total number of images: %d", sum(map(len, partitions)))
         return partitions
 
+    def _beside(self, key: str) -> dict[str, FeatureValue]:
+        """Return the name of an image's point cloud, and its calibration, where the file asks for them."""
+        features: dict[str, FeatureValue] = {}
+        if self._clouds is not None:
+            cloud, shown = self._clouds.file(f"{key}.bin")
+            if not os.path.isfile(cloud):  # noqa: PTH113 - text, as for all files here
+                raise DataProblem(
+                    "the point cloud doesn't exist",
+                    where=shown,
+                    hint="Every image needs one of the same name; without point_clouds_dir none is looked for.",
+                )
+            features["point_cloud/id"] = f"{self._config.point_clouds_dir}/{key}".encode()
+            features["point_cloud/num_input_channels"] = _CLOUD_CHANNELS
+        if self._calibrations is not None:
+            calibration, shown = self._calibrations.file(f"{key}.txt")
+            to_camera, to_image = read_calibration(calibration, shown_as=shown)
+            features["calibration/T_lidar_to_camera"] = to_camera.ravel().tolist()
+            features["calibration/P_lidar_to_image"] = to_image.ravel().tolist()
+        return features
+
     def frame(self, key: Any) -> Frame:
         """Return the frame of a file name without ending."""
         config = self._config
         image, shown = self._images.file(f"{key}{config.image_extension}")
         labels, labels_shown = self._labels.file(f"{key}.txt")
         objects = read_labels(labels, shown_as=labels_shown)
-        return Frame(f"{config.image_dir_name}/{key}", image, shown, objects, f"{labels_shown}_")
+        return Frame(
+            f"{config.image_dir_name}/{key}",
+            image,
+            shown,
+            objects,
+            f"{labels_shown}_",
+            beside=self._beside(key),
+        )
 
 
 class CocoSource:

@@ -19,7 +19,9 @@ from taomagic.engine.data.example_pb2 import Example
 from taomagic.errors import DataProblem
 
 __all__ = [
+    "ByteStrings",
     "Example",
+    "Integers",
     "TFRecordWriter",
     "encode_example",
     "example_parts",
@@ -38,7 +40,19 @@ FRAME_BYTES = _HEADER_BYTES + _CRC.size
 #: A length above this can only be damage; it would otherwise be allocated before the checksum is looked at.
 _LONGEST_RECORD = 1 << 31
 
-FeatureValue = bytes | int | Sequence[float] | Sequence[int]
+
+class ByteStrings(list[bytes]):
+    """A feature of several texts; none at all is written as an empty list of texts."""
+
+
+class Integers(list[int]):
+    """A feature of several integers; none at all is written as an empty list of integers.
+
+    TensorFlow's parsers refuse an empty list of another kind than the one that they were told.
+    """
+
+
+FeatureValue = bytes | int | ByteStrings | Integers | Sequence[float]
 
 
 def _masked_crc(*parts: bytes) -> bytes:
@@ -198,8 +212,7 @@ def example_parts(features: Mapping[str, FeatureValue]) -> tuple[bytes, ...]:
     Parameters
     ----------
     features
-        Name -> bytes, an integer, a list of integers or a list of floats. An empty list is written as floats, which
-        readers take for any kind.
+        Name -> bytes, an integer, :class:`ByteStrings`, :class:`Integers`, or a list of floats.
     """
     parts = [b"\x0a", b""]
     for name, value in features.items():
@@ -207,8 +220,11 @@ def example_parts(features: Mapping[str, FeatureValue]) -> tuple[bytes, ...]:
             content, kind = value, _BYTES_LIST
         elif isinstance(value, int):
             content, kind = _varint(value), _INT64_LIST
-        elif value and type(value[0]) is int and set(map(type, value)) == {int}:
-            content, kind = b"".join(map(_varint, value)), _INT64_LIST  # type: ignore[arg-type]  # just looked at
+        elif isinstance(value, Integers):
+            content, kind = b"".join(map(_varint, value)), _INT64_LIST
+        elif isinstance(value, ByteStrings):
+            parts.append(_texts(name, value))
+            continue
         else:
             content, kind = _floats(len(value)).pack(*value), _FLOAT_LIST
         parts.append(_head(name, kind, len(content)))
@@ -240,6 +256,15 @@ def _head(name: str, kind: bytes, length: int) -> bytes:
     key = name.encode()
     entry = b"\x0a" + _varint(len(key)) + key + b"\x12" + _varint(len(feature) + length) + feature
     return b"\x0a" + _varint(len(entry) + length) + entry
+
+
+def _texts(name: str, values: ByteStrings) -> bytes:
+    """Return a feature of several texts, each with its length."""
+    items = b"".join(b"\x0a" + _varint(len(value)) + value for value in values)
+    feature = _BYTES_LIST + _varint(len(items)) + items
+    key = name.encode()
+    entry = b"\x0a" + _varint(len(key)) + key + b"\x12" + _varint(len(feature)) + feature
+    return b"\x0a" + _varint(len(entry)) + entry
 
 
 def _varint(value: int) -> bytes:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
+from taomagic.engine.data import dataset_convert
+from taomagic.engine.data.dataset_convert import ConversionReport
+from taomagic.engine.data.record_forms import PictureRecords
 from taomagic.project.paths import PathMap
 from taomagic.spec.dataset_export import DatasetExport, KittiExport
 from taomagic.spec.settings import AugmentationSettings, DatasetSettings, DataSource, SSDExperiment
@@ -97,6 +101,19 @@ def export(**changes: object) -> DatasetExport:
     return DatasetExport(
         path="convert.txt", text="", kitti=config, coco=None, class_mapping=MAPPING, classes=CLASSES
     )
+
+
+def convert(
+    export: DatasetExport,
+    prefix: Path,
+    *,
+    paths: PathMap,
+    class_names_file: Path | None = None,
+    **more: Any,
+) -> ConversionReport:
+    """Convert as SSD does."""
+    form = PictureRecords.of(export, class_names_file)
+    return dataset_convert.convert(export, prefix, paths=paths, form=form, **more)
 
 
 def experiment(

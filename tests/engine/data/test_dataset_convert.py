@@ -22,13 +22,12 @@ from hypothesis import strategies as st
 from tfrecord.reader import tfrecord_loader
 
 from taomagic.engine.data import dataset_convert
-from taomagic.engine.data.dataset_convert import convert
 from taomagic.engine.data.sources import KittiSource
 from taomagic.engine.data.tfrecord import example_parts, index_path, parse_example, read_records
 from taomagic.errors import DataProblem, SpecProblem
 from taomagic.project.paths import PathMap
 from taomagic.spec.dataset_export import CocoExport, DatasetExport
-from tests.engine.data.conftest import CLASSES, MAPPING, ROOT, export, row
+from tests.engine.data.conftest import CLASSES, MAPPING, ROOT, convert, export, row
 
 #: Ten images, the first three held out; each partition shuffled twice with Python's generator seeded with 42.
 GOLDEN_ORDER = ["012", "4796538"]

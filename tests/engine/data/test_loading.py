@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from taomagic.engine.data.dataset_convert import convert
 from taomagic.engine.data.image_store import ImageStore
 from taomagic.engine.data.images import CAFFE_MEAN, TFRECORD_MEAN
 from taomagic.engine.data.loading import Batch, TrainingData, ValidationData
@@ -20,7 +19,7 @@ from taomagic.engine.data.tfrecord import index_path
 from taomagic.errors import DataProblem, SpecProblem
 from taomagic.project.paths import PathMap
 from taomagic.spec.settings import DataSource
-from tests.engine.data.conftest import ROOT, experiment, export, row
+from tests.engine.data.conftest import ROOT, convert, experiment, export, row
 
 WILD = {
     "random_crop_min_scale": 0.3,

@@ -13,11 +13,10 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from taomagic.engine.data.dataset_convert import convert
 from taomagic.engine.data.sample_modifier import SampleModifier
 from taomagic.project.paths import PathMap
 from taomagic.spec.dataset_export import SampleModifierSettings
-from tests.engine.data.conftest import export, row
+from tests.engine.data.conftest import convert, export, row
 from tests.engine.data.test_dataset_convert import identities
 
 

@@ -13,8 +13,10 @@ from tfrecord import example_pb2 as independent_pb2
 from tfrecord.reader import tfrecord_loader
 
 from taomagic.engine.data.tfrecord import (
+    ByteStrings,
     Example,
     FeatureValue,
+    Integers,
     TFRecordWriter,
     encode_example,
     index_path,
@@ -52,7 +54,11 @@ int64s = st.integers(-(2**63), 2**63 - 1)
 features = st.dictionaries(
     st.text(st.characters(codec="utf-8"), min_size=1, max_size=10),
     st.one_of(
-        st.binary(max_size=50), int64s, st.lists(int64s, min_size=1, max_size=5), st.lists(floats, max_size=5)
+        st.binary(max_size=50),
+        int64s,
+        st.lists(int64s, max_size=5).map(Integers),
+        st.lists(floats, max_size=5),
+        st.lists(st.binary(max_size=30), max_size=5).map(ByteStrings),
     ),
     max_size=5,
 )
@@ -87,8 +93,9 @@ def test_the_independent_reader_reads_files_with_their_index(tmp_path: Path) -> 
 
 
 NUMBERS = st.one_of(
-    st.lists(st.integers(-(2**63), 2**63 - 1), max_size=200),
+    st.lists(st.integers(-(2**63), 2**63 - 1), max_size=200).map(Integers),
     st.lists(st.floats(width=32, allow_nan=False), max_size=200),
+    st.lists(st.binary(max_size=300), max_size=20).map(ByteStrings),
 )
 
 
@@ -111,8 +118,12 @@ def test_the_protobuf_library_reads_what_is_written_and_needs_no_byte_less(
             feature.bytes_list.value.append(value)
         elif isinstance(value, int):
             feature.int64_list.value.append(value)
-        elif value and all(isinstance(item, int) for item in value):
-            feature.int64_list.value.extend(value)  # type: ignore[arg-type]
+        elif isinstance(value, Integers):
+            feature.int64_list.SetInParent()
+            feature.int64_list.value.extend(value)
+        elif isinstance(value, ByteStrings):
+            feature.bytes_list.SetInParent()
+            feature.bytes_list.value.extend(value)
         else:
             feature.float_list.SetInParent()
             feature.float_list.value.extend(value)

@@ -16,13 +16,12 @@ import psutil
 import pytest
 import torch
 
-from taomagic.engine.data.dataset_convert import convert
 from taomagic.engine.data.loading import TrainingData, choose_workers, on_device
 from taomagic.engine.data.prefetch import in_thread, one_ahead
 from taomagic.engine.data.shared_store import Layout, SharedStore, shared_files
 from taomagic.errors import DataProblem, EnvironmentProblem
 from taomagic.project.paths import PathMap
-from tests.engine.data.conftest import ROOT, experiment, export
+from tests.engine.data.conftest import ROOT, convert, experiment, export
 from tests.engine.data.test_loading import WILD, equal
 
 Make = Callable[..., TrainingData]
