@@ -7,15 +7,15 @@ don't exist.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from taomagic.engine.detectnet_v2.clustering import Detections
-from taomagic.engine.evaluation.average_precision import sampled_average_precision
-from taomagic.spec.settings_detectnet_v2 import BoxFilterSettings, DetectNetEvaluationSettings
+from taomagic.engine.evaluation.average_precision import ClassResult, sampled_average_precision
+from taomagic.spec.settings_detectnet_v2 import BoxFilterSettings
 
 Array = npt.NDArray[np.float64]
 Mode = Literal["SAMPLE", "INTEGRATE"]
@@ -38,22 +38,20 @@ def average_precision(precision: Array, recall: Array, mode: Mode) -> float:
     return area
 
 
-def class_average_precision(
-    truths: Sequence[npt.NDArray[np.floating]],
-    detections: Sequence[Detections],
+def class_result(
+    images: Iterable[tuple[npt.NDArray[np.floating], Detections]],
     limits: BoxFilterSettings,
     *,
     overlap: float,
     mode: Mode,
-) -> float:
-    """Return the average precision of one class.
+) -> ClassResult:
+    """Return the average precision of one class, and its curve.
 
     Parameters
     ----------
-    truths
-        For each image, [M, 4] boxes of the objects of the class, in pixels of the network's input.
-    detections
-        For each image, what was found of the class.
+    images
+        For each image, [M, 4] boxes of the objects of the class, in pixels of the network's input, and what was found
+        of the class.
     limits
         ``evaluation_box_config``: boxes of other sizes are left out, on both sides.
     overlap
@@ -61,10 +59,10 @@ def class_average_precision(
     mode
         ``average_precision_mode``.
     """
-    confidences: list[npt.NDArray[np.floating]] = []
-    hits: list[npt.NDArray[np.bool_]] = []
+    confidences: list[npt.NDArray[np.floating]] = [np.zeros(0)]
+    hits: list[npt.NDArray[np.bool_]] = [np.zeros(0, np.bool_)]
     objects = 0
-    for truth, found in zip(truths, detections, strict=True):
+    for truth, found in images:
         wanted = np.rint(truth[_fits(truth, limits)])
         fits = _fits(found.boxes, limits)
         order = np.argsort(-found.confidence[fits], kind="stable")
@@ -72,30 +70,12 @@ def class_average_precision(
         objects += len(wanted)
         confidences.append(found.confidence[fits][order])
         hits.append(_hits(boxes, wanted, overlap))
-    if objects == 0 or not confidences:
-        return 0.0
     scores = np.concatenate(confidences)
     hit = np.concatenate(hits)[np.argsort(-scores, kind="stable")]
     true_positives = np.cumsum(hit)
-    return average_precision(true_positives / np.arange(1, len(hit) + 1), true_positives / objects, mode)
-
-
-def evaluate(
-    truths: Mapping[str, Sequence[npt.NDArray[np.floating]]],
-    detections: Mapping[str, Sequence[Detections]],
-    settings: DetectNetEvaluationSettings,
-) -> dict[str, float]:
-    """Return the average precision of every class, 0..1, by name; images in the same order on both sides."""
-    return {
-        name: class_average_precision(
-            truths[name],
-            detections[name],
-            settings.boxes[name],
-            overlap=settings.overlaps[name],
-            mode=settings.average_precision_mode,
-        )
-        for name in detections
-    }
+    precision, recall = true_positives / np.arange(1, len(hit) + 1), true_positives / max(1, objects)
+    value = average_precision(precision, recall, mode) if objects else 0.0
+    return ClassResult(value, precision, recall, objects)
 
 
 def _fits(boxes: npt.NDArray[np.floating], limits: BoxFilterSettings) -> npt.NDArray[np.bool_]:

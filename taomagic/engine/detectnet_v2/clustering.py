@@ -50,6 +50,7 @@ def cluster(
     settings: ClusteringSettings,
     *,
     confidence: Confidence = "aggregate_cov",
+    at_threshold: bool = True,
 ) -> Detections:
     """Return the objects that the cells of one class speak of.
 
@@ -63,6 +64,9 @@ def cluster(
         ``clustering_config`` of the class.
     confidence
         Of DBSCAN's clusters: the sum of the coverage of their cells, or its mean.
+    at_threshold
+        Whether a confidence that equals ``dbscan_confidence_threshold`` is enough: in ``evaluate`` and in the commands
+        of ``tao deploy`` it is, in ``inference`` it isn't.
     """
     chosen = coverage > settings.coverage_threshold
     weights = coverage[chosen].astype(np.float32)
@@ -70,14 +74,19 @@ def cluster(
     if settings.algorithm == "NMS":
         found = _suppress(candidates, weights, settings)
     else:
-        found = _dbscan_objects(candidates, weights, settings, confidence)
+        found = _dbscan_objects(candidates, weights, settings, confidence, at_threshold=at_threshold)
     tall = found.boxes[:, 3] - found.boxes[:, 1] > settings.minimum_bounding_box_height
     order = np.argsort(-found.confidence[tall], kind="stable")
     return Detections(found.boxes[tall][order], found.confidence[tall][order])
 
 
 def _dbscan_objects(
-    boxes: FloatArray, weights: FloatArray, settings: ClusteringSettings, confidence: Confidence
+    boxes: FloatArray,
+    weights: FloatArray,
+    settings: ClusteringSettings,
+    confidence: Confidence,
+    *,
+    at_threshold: bool,
 ) -> Detections:
     """Return one box for each cluster; with HYBRID, those of its members that non-maximum suppression leaves."""
     labels = dbscan(
@@ -95,11 +104,11 @@ def _dbscan_objects(
     sums = np.bincount(labels, weights, minlength=count)
     sides = [np.bincount(labels, weights * boxes[:, side], minlength=count) for side in range(4)]
     means = (np.stack(sides, axis=1) / sums.clip(min=1e-12)[:, None]).astype(np.float32)
-    scores = sums
-    if confidence == "mean_cov":
-        scores = sums / np.bincount(labels, minlength=count).clip(min=1)
-    sure = scores >= settings.dbscan_confidence_threshold
-    return Detections(means[sure], scores[sure].astype(np.float32))
+    members = np.bincount(labels, minlength=count).clip(min=1)
+    scores = (sums / members if confidence == "mean_cov" else sums).astype(np.float32)
+    threshold = np.float32(settings.dbscan_confidence_threshold)
+    sure = scores >= threshold if at_threshold else scores > threshold
+    return Detections(means[sure], scores[sure])
 
 
 def dbscan(boxes: FloatArray, weights: FloatArray, *, eps: float, min_samples: float) -> IntArray:

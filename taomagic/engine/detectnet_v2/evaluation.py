@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from taomagic.engine.detectnet_v2.average_precision import evaluate as average_precisions
-from taomagic.engine.detectnet_v2.clustering import Detections, cluster
-from taomagic.engine.detectnet_v2.loading import ValidationData
-from taomagic.engine.detectnet_v2.model import DetectNet
+from taomagic.engine.console import progress, say
+from taomagic.engine.detectnet_v2.average_precision import class_result
+from taomagic.engine.detectnet_v2.clustering import Detections
+from taomagic.engine.detectnet_v2.detector import Detector
+from taomagic.engine.detectnet_v2.loading import GridBatch, ValidationData
 from taomagic.engine.detectnet_v2.objective import GridObjective
-from taomagic.engine.detectnet_v2.targets import decode_boxes
-from taomagic.engine.device import Device
+from taomagic.engine.evaluation.average_precision import Evaluation
 from taomagic.engine.training.distributed import gathered, world
 from taomagic.spec.settings_detectnet_v2 import ClusteringSettings, DetectNetEvaluationSettings
+
+logger = logging.getLogger(__name__)
 
 #: Set to 1, evaluation uses the two confidence thresholds as NVIDIA's TF1 code does: DBSCAN's for NMS and NMS' for
 #: DBSCAN. Its builder passes them in the wrong order, so that NVIDIA's own specs are evaluated with a threshold of 0.
 SWAP_VARIABLE = "TAOMAGIC_SWAP_CONFIDENCE_THRESHOLDS"
+#: Steps between two lines of ``evaluate``.
+_LOGGED_EVERY = 10
 
 
 @dataclass(frozen=True)
@@ -33,69 +37,27 @@ class GridEvaluation:
 
     Attributes
     ----------
-    average_precision
-        By class, 0..1.
+    scores
+        By class, in the order of the network's channels.
     cost
         Mean loss without the regulariser.
     milliseconds
         Median time of the network and the clustering for one image.
     """
 
-    average_precision: Mapping[str, float]
+    scores: Evaluation
     cost: float
     milliseconds: float
 
     @property
+    def average_precision(self) -> dict[str, float]:
+        """By class, 0..1."""
+        return {name: result.average_precision for name, result in self.scores.classes.items()}
+
+    @property
     def mean(self) -> float:
-        """Mean over the classes."""
-        return float(np.mean(list(self.average_precision.values()))) if self.average_precision else 0.0
-
-
-class GridPredictor:
-    """A network and its clustering, as a function from images to detections.
-
-    Parameters
-    ----------
-    model
-        On its device; put into evaluation mode.
-    device
-        Where it runs.
-    clustering
-        By class.
-    """
-
-    def __init__(
-        self, model: DetectNet, device: Device, clustering: Mapping[str, ClusteringSettings]
-    ) -> None:
-        self.model = model.eval()
-        self._device = device
-        self._clustering = clustering
-
-    def raw(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return coverage [N, C, H, W] and boxes [N, 4 · C, H, W] for images [N, C, H, W]."""
-        images = images.to(self._device.torch_device).contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode(), self._device.autocast():
-            coverage, boxes = self.model(images)
-        return coverage.float(), boxes.float()
-
-    def select(self, coverage: Tensor, boxes: Tensor) -> list[dict[str, Detections]]:
-        """Return, for each image, the detections by class."""
-        architecture = self.model.architecture
-        _, height, width = architecture.input_shape
-        corners = decode_boxes(
-            self.model.by_class(boxes),
-            (height, width),
-            scale=architecture.bbox_scale,
-            offset=architecture.bbox_offset,
-        )
-        cells, pixels = coverage.cpu().numpy(), corners.cpu().numpy()
-        return [
-            {
-                name: cluster(cells[image, channel], pixels[image, channel], self._clustering[name])
-                for channel, name in enumerate(architecture.classes)
-            }
-            for image in range(len(cells))
-        ]
+        """Mean over the classes, 0..1."""
+        return self.scores.mean_average_precision
 
 
 def for_evaluation(clustering: Mapping[str, ClusteringSettings]) -> dict[str, ClusteringSettings]:
@@ -113,39 +75,123 @@ def for_evaluation(clustering: Mapping[str, ClusteringSettings]) -> dict[str, Cl
 
 
 def evaluate_model(
-    predictor: GridPredictor,
+    detector: Detector,
     data: ValidationData,
     settings: DetectNetEvaluationSettings,
     objective: GridObjective,
     batch_size: int,
+    *,
+    in_training: bool = False,
 ) -> GridEvaluation:
-    """Score a network; where several processes train, all of them share the work."""
+    """Score a network; where several processes train, all of them share the work.
+
+    Parameters
+    ----------
+    detector
+        The network and its clustering.
+    data
+        The images.
+    settings
+        ``evaluation_config``.
+    objective
+        Gives the validation cost.
+    batch_size
+        Images a step.
+    in_training
+        Take full batches only, as TAO does between two epochs, and don't count the steps aloud. Where there are fewer
+        images than a batch has, they are one step.
+    """
     here = world()
-    classes = predictor.model.architecture.classes
+    steps = -(-len(data) // batch_size)
+    if in_training:
+        steps = max(1, len(data) // batch_size)
+    mine = range(here.rank, steps, here.size)
     rows = []
-    for batch in data.batches(batch_size, rank=here.rank, world_size=here.size):
-        start = time.perf_counter()
-        coverage, boxes = predictor.raw(batch.images)
-        found = predictor.select(coverage, boxes)
-        seconds = (time.perf_counter() - start) / max(1, len(batch))
-        cost = float(objective(coverage, boxes, batch=batch).total)
-        truths = [
-            {name: corners[labels == channel].numpy() for channel, name in enumerate(classes, 1)}
-            for corners, labels in zip(batch.boxes, batch.labels, strict=True)
-        ]
-        rows.append((len(batch), cost, seconds, truths, found))
+    started = time.perf_counter()
+    batches = data.batches(batch_size, rank=here.rank, world_size=here.size)
+    for step, batch in zip(mine, islice(batches, len(mine)), strict=True):
+        if not in_training and step % _LOGGED_EVERY == 0:
+            logger.info(
+                "step %d / %d, %.2fs/step", step, steps, (time.perf_counter() - started) / max(1, step)
+            )
+        rows.append(_step(detector, objective, batch))
     rows = [row for some in gathered(rows) for row in some]
-    truths_of_all = [truth for *_, truths, _ in rows for truth in truths]
-    found_of_all = [found for *_, some in rows for found in some]
+    classes = detector.predictor.classes
+    results = {}
+    for index, name in enumerate(classes, 1):
+        images = [
+            (truth[name], found[name])
+            for row in rows
+            for truth, found in zip(row.truths, row.found, strict=True)
+        ]
+        title = f"Matching predictions to ground truth, class {index}/{len(classes)}."
+        results[name] = class_result(
+            progress(images, title, len(images)),
+            settings.boxes[name],
+            overlap=settings.overlaps[name],
+            mode=settings.average_precision_mode,
+        )
     return GridEvaluation(
-        average_precisions(
-            {name: [truth[name] for truth in truths_of_all] for name in classes},
-            {name: [found[name] for found in found_of_all] for name in classes},
-            settings,
-        ),
-        cost=float(np.average([row[1] for row in rows], weights=[row[0] for row in rows])),
-        milliseconds=1000 * statistics.median(row[2] for row in rows),
+        Evaluation(results),
+        cost=float(np.average([row.cost for row in rows], weights=[len(row.truths) for row in rows])),
+        milliseconds=1000 * statistics.median(row.seconds for row in rows),
     )
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What a batch gave: its cost, the seconds an image took, and objects and detections of each image by class."""
+
+    cost: float
+    seconds: float
+    truths: list[dict[str, np.ndarray]]
+    found: list[dict[str, Detections]]
+
+
+def _step(detector: Detector, objective: GridObjective, batch: GridBatch) -> _Step:
+    start = time.perf_counter()
+    coverage, boxes = detector.predictor.raw(batch.images)
+    found = detector.select(coverage, boxes)
+    seconds = (time.perf_counter() - start) / max(1, len(batch))
+    truths = [
+        {
+            name: corners[labels == channel].numpy()
+            for channel, name in enumerate(detector.predictor.classes, 1)
+        }
+        for corners, labels in zip(batch.boxes, batch.labels, strict=True)
+    ]
+    return _Step(float(objective(coverage, boxes, batch=batch).total), seconds, truths, found)
+
+
+def print_report(result: GridEvaluation, *, epoch: tuple[int, int] | None = None) -> None:
+    """Print what TAO prints after a validation.
+
+    Parameters
+    ----------
+    result
+        Of :func:`evaluate_model`.
+    epoch
+        The epoch, from 1, and how many there are: the title of a validation during training.
+    """
+    if epoch is not None:
+        say(f"\nEpoch {epoch[0]}/{epoch[1]}\n{'=' * 25}")
+    say(f"\nValidation cost: {result.cost:f}")
+    say(f"Mean average_precision (in %): {100 * result.mean:0.4f}\n")
+    for line in table(result.average_precision):
+        say(line)
+    say(f"\nMedian Inference Time: {result.milliseconds / 1000:f}")
+
+
+def status_parts(result: GridEvaluation) -> dict[str, dict[str, object]]:
+    """Return ``kpi`` and ``categorical`` of a validation's record in ``status.json``; per cent, as TAO writes them."""
+    return {
+        "kpi": {"validation cost": result.cost, "mean average precision": 100 * result.mean},
+        "categorical": {
+            "average_precision": {
+                name: 100 * value for name, value in sorted(result.average_precision.items())
+            }
+        },
+    }
 
 
 def table(average_precision: Mapping[str, float]) -> list[str]:

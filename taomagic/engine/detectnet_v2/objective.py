@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from taomagic.engine.detectnet_v2.layout import Layout
 from taomagic.engine.detectnet_v2.loading import GridBatch
 from taomagic.engine.detectnet_v2.loss import GridLoss, Part
 from taomagic.engine.detectnet_v2.masks import LossMask
-from taomagic.engine.detectnet_v2.model import DetectNet
 from taomagic.engine.detectnet_v2.targets import Rasterizer
 from taomagic.spec.settings_detectnet_v2 import DetectNetExperiment
 
@@ -39,32 +39,31 @@ class GridObjective:
 
     Parameters
     ----------
-    model
-        Gives classes, grid, scale and offset.
+    layout
+        Classes, grid, scale and offset of the network.
     experiment
         Read for ``train`` or ``evaluate``.
     """
 
-    def __init__(self, model: DetectNet, experiment: DetectNetExperiment) -> None:
+    def __init__(self, layout: Layout, experiment: DetectNetExperiment) -> None:
         assert experiment.rasterizer is not None  # required for both purposes
-        architecture = model.architecture
-        self._model = model
+        self._layout = layout
         self.rasterizer = Rasterizer(
             experiment.rasterizer,
-            architecture.classes,
-            model.grid,
-            scale=architecture.bbox_scale,
-            offset=architecture.bbox_offset,
+            layout.classes,
+            layout.grid,
+            scale=layout.bbox_scale,
+            offset=layout.bbox_offset,
         )
         self.loss = GridLoss(experiment.cost)
-        self._mask = LossMask(experiment.loss_mask, architecture.classes, model.grid)
+        self._mask = LossMask(experiment.loss_mask, layout.classes, layout.grid)
 
     def __call__(self, coverage: Tensor, boxes: Tensor, *, batch: GridBatch) -> LossParts:
         """Draw the batch's objects and compare with what the network said."""
         device = coverage.device
         targets = self.rasterizer(batch.boxes.to(device), batch.labels.to(device))
         mask = self._mask(batch, targets.coverage)
-        parts = self.loss.parts(coverage, self._model.by_class(boxes), targets, mask=mask)
+        parts = self.loss.parts(coverage, self._layout.by_class(boxes), targets, mask=mask)
         if len(batch) != batch.global_size:
             # Means over the images here, as shares of the mean over those of all processes.
             share = len(batch) / batch.global_size

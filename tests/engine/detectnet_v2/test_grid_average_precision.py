@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taomagic.engine.detectnet_v2.average_precision import Mode, average_precision, class_average_precision
+from taomagic.engine.detectnet_v2.average_precision import Mode, average_precision, class_result
 from taomagic.engine.detectnet_v2.clustering import Detections
 from taomagic.spec.settings_detectnet_v2 import BoxFilterSettings
 
@@ -77,15 +78,15 @@ def slow(
 def test_a_perfect_result_has_one_by_samples_and_all_but_the_first_step_by_area() -> None:
     truth = [np.array([[0, 0, 50, 50], [100, 0, 150, 50]], float)]
     detections = [found((0, 0, 50, 50, 2.0), (100, 0, 150, 50, 1.0))]
-    assert class_average_precision(truth, detections, ANY_SIZE, overlap=0.5, mode="SAMPLE") == 1.0
+    assert value_of(truth, detections, ANY_SIZE, overlap=0.5, mode="SAMPLE") == 1.0
     # From recall 0.5 to 1: what lies before the first recall isn't counted.
-    assert class_average_precision(truth, detections, ANY_SIZE, overlap=0.5, mode="INTEGRATE") == 0.5
+    assert value_of(truth, detections, ANY_SIZE, overlap=0.5, mode="INTEGRATE") == 0.5
 
 
 def test_a_second_detection_of_an_object_is_wrong_even_beside_a_free_one() -> None:
     truth = [np.array([[0, 0, 50, 50], [8, 0, 58, 50]], float)]
     detections = [found((0, 0, 50, 50, 3.0), (1, 0, 51, 50, 2.0))]
-    value = class_average_precision(truth, detections, ANY_SIZE, overlap=0.5, mode="SAMPLE")
+    value = value_of(truth, detections, ANY_SIZE, overlap=0.5, mode="SAMPLE")
     assert value == pytest.approx(6 / 11), "recall stays at a half"
 
 
@@ -93,14 +94,20 @@ def test_boxes_outside_the_size_limits_do_not_exist() -> None:
     truth = [np.array([[0, 0, 50, 19], [100, 0, 150, 50]], float)]
     detections = [found((0, 0, 50, 19, 3.0), (100, 0, 150, 50, 1.0))]
     limits = BoxFilterSettings(20, 9999, 10, 9999)
-    assert class_average_precision(truth, detections, limits, overlap=0.7, mode="SAMPLE") == 1.0
+    assert value_of(truth, detections, limits, overlap=0.7, mode="SAMPLE") == 1.0
 
 
 def test_no_objects_and_no_detections_count_as_zero() -> None:
     nothing, boxes = np.zeros((0, 4)), np.array([[0, 0, 9, 9.0]])
     for truth, detections in ((nothing, found((0, 0, 9, 9, 1.0))), (boxes, found()), (nothing, found())):
-        assert class_average_precision([truth], [detections], ANY_SIZE, overlap=0.5, mode="INTEGRATE") == 0.0
+        assert value_of([truth], [detections], ANY_SIZE, overlap=0.5, mode="INTEGRATE") == 0.0
     assert average_precision(np.zeros(0), np.zeros(0), "SAMPLE") == 0.0
+
+
+def value_of(
+    truths: list[np.ndarray], detections: list[Detections], limits: BoxFilterSettings, **more: Any
+) -> float:
+    return class_result(zip(truths, detections, strict=True), limits, **more).average_precision
 
 
 BOX = st.tuples(st.integers(0, 40), st.integers(0, 30), st.integers(1, 30), st.integers(1, 30)).map(
@@ -123,5 +130,5 @@ def test_the_value_is_that_of_the_slow_reference(
     scores = iter(order)
     truths = [np.array(truth, float).reshape(-1, 4) for truth, _ in images]
     detections = [found(*((*box, float(next(scores))) for box in boxes)) for _, boxes in images]
-    value = class_average_precision(truths, detections, limits, overlap=overlap, mode=mode)
+    value = value_of(truths, detections, limits, overlap=overlap, mode=mode)
     assert value == pytest.approx(slow(truths, detections, limits, overlap, mode), abs=1e-6)

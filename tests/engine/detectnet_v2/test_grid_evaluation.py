@@ -9,16 +9,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from taomagic.engine.detectnet_v2.detector import Detector
 from taomagic.engine.detectnet_v2.evaluation import (
     SWAP_VARIABLE,
-    GridPredictor,
     evaluate_model,
     for_evaluation,
     table,
 )
+from taomagic.engine.detectnet_v2.layout import Layout
 from taomagic.engine.detectnet_v2.loading import GridBatch, ValidationData
 from taomagic.engine.detectnet_v2.model import Architecture, DetectNet
 from taomagic.engine.detectnet_v2.objective import GridObjective
+from taomagic.engine.detectnet_v2.predictor import TorchPredictor
 from taomagic.engine.device import choose_device
 from taomagic.project.paths import PathMap
 from taomagic.spec.detectnet_v2 import read_experiment
@@ -42,7 +44,7 @@ class Oracle(nn.Module):
 
     def __init__(self, model: DetectNet, objective: GridObjective, batches: list[GridBatch]) -> None:
         super().__init__()
-        self.architecture, self.grid, self.by_class = model.architecture, model.grid, model.by_class
+        self.architecture = model.architecture
         self._answers = [objective.rasterizer(batch.boxes, batch.labels) for batch in batches]
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,12 +54,13 @@ class Oracle(nn.Module):
 
 def test_the_targets_themselves_find_every_object(experiment: DetectNetExperiment, paths: PathMap) -> None:
     model = DetectNet(Architecture.from_experiment(experiment))
-    objective = GridObjective(model, experiment)
+    objective = GridObjective(Layout.of(model.architecture), experiment)
     data = ValidationData(experiment, paths)
     oracle = Oracle(model, objective, list(data.batches(2)))
-    predictor = GridPredictor(oracle, choose_device(), for_evaluation(experiment.clustering))  # type: ignore[arg-type]
+    predictor = TorchPredictor(oracle, choose_device())  # type: ignore[arg-type]
+    detector = Detector(predictor, for_evaluation(experiment.clustering))
     assert experiment.evaluation is not None
-    result = evaluate_model(predictor, data, experiment.evaluation, objective, 2)
+    result = evaluate_model(detector, data, experiment.evaluation, objective, 2)
     # INTEGRATE leaves out what lies before the first recall: of three objects, the first third.
     assert result.average_precision == {
         "car": pytest.approx(2 / 3),
@@ -72,7 +75,7 @@ def test_the_loss_of_a_batch_is_the_sum_of_its_shares(
     experiment: DetectNetExperiment, paths: PathMap
 ) -> None:
     model = DetectNet(Architecture.from_experiment(experiment)).eval()
-    objective = GridObjective(model, experiment)
+    objective = GridObjective(Layout.of(model.architecture), experiment)
     data = ValidationData(experiment, paths)
     (whole,) = data.batches(3)
     from taomagic.engine.detectnet_v2.loading import TrainingData
@@ -92,13 +95,13 @@ def test_a_network_that_is_not_trained_is_measured_all_the_same(
     experiment: DetectNetExperiment, paths: PathMap
 ) -> None:
     model = DetectNet(Architecture.from_experiment(experiment))
-    predictor = GridPredictor(model, choose_device(), experiment.clustering)
+    detector = Detector(TorchPredictor(model, choose_device()), experiment.clustering)
     assert experiment.evaluation is not None
     result = evaluate_model(
-        predictor,
+        detector,
         ValidationData(experiment, paths),
         experiment.evaluation,
-        GridObjective(model, experiment),
+        GridObjective(Layout.of(model.architecture), experiment),
         2,
     )
     assert set(result.average_precision) == set(experiment.classes)
