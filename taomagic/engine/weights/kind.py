@@ -56,10 +56,11 @@ class Description(Protocol):
 
 
 class Detector(nn.Module):
-    """A network with a backbone, and heads behind it."""
+    """A network with a backbone, and heads behind it, which predict and go by their layers' names."""
 
     architecture: Description
     backbone: Backbone
+    heads: nn.ModuleDict
 
 
 A = TypeVar("A", bound=Description)
