@@ -104,8 +104,8 @@ def _dbscan_objects(
     sums = np.bincount(labels, weights, minlength=count)
     sides = [np.bincount(labels, weights * boxes[:, side], minlength=count) for side in range(4)]
     means = (np.stack(sides, axis=1) / sums.clip(min=1e-12)[:, None]).astype(np.float32)
-    members = np.bincount(labels, minlength=count).clip(min=1)
-    scores = (sums / members if confidence == "mean_cov" else sums).astype(np.float32)
+    cells = np.bincount(labels, minlength=count).clip(min=1)
+    scores = (sums / cells if confidence == "mean_cov" else sums).astype(np.float32)
     threshold = np.float32(settings.dbscan_confidence_threshold)
     sure = scores >= threshold if at_threshold else scores > threshold
     return Detections(means[sure], scores[sure])
