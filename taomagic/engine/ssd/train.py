@@ -23,10 +23,16 @@ from taomagic.engine.ssd.predictor import TorchPredictor
 from taomagic.engine.status import StatusLog
 from taomagic.engine.storage.model_file import ModelFile
 from taomagic.engine.training import members
+from taomagic.engine.training.checkpoints import EpochCheckpoints
 from taomagic.engine.training.distributed import join, leave, world
-from taomagic.engine.training.network import Command
+from taomagic.engine.training.keras_report import KerasReport
+from taomagic.engine.training.network import Network
+from taomagic.engine.training.plan import Command, Plan
 from taomagic.engine.training.run import TrainingRun, hash_of
+from taomagic.engine.training.schedule import FixedLength, SoftStartAnnealing
 from taomagic.engine.training.start import check_initial_epoch
+from taomagic.engine.training.tensorboard import BoardSettings
+from taomagic.engine.training.trackers import TrackerSettings
 from taomagic.errors import UsageProblem
 from taomagic.project.paths import PathMap
 from taomagic.spec.ssd import SSDExperiment, read_experiment
@@ -59,6 +65,7 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
         model_shown=model,
         initial_epoch=args.initial_epoch,
         resume=args.resume,
+        continues=args.initial_epoch > 1 or (named is not None and named.kind == "resume" and not args.model),
     )
     check_initial_epoch(command, experiment.training.num_epochs)
     prefer()
@@ -83,7 +90,7 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     leave()
 
 
-class SSDNetwork:
+class SSDNetwork(Network):
     """SSD as a training sees it: see :class:`taomagic.engine.training.network.Network`.
 
     Parameters
@@ -109,11 +116,12 @@ class SSDNetwork:
         self._key = key
         layers = str(experiment.model.nlayers) if experiment.model.arch in _ARCHS_WITH_LAYERS else ""
         self.name = f"ssd_{experiment.model.arch}{layers}"
-        self.log_name = f"ssd_training_log_{experiment.model.arch}{layers}.csv"
+        self._log_name = f"ssd_training_log_{experiment.model.arch}{layers}.csv"
         self.classes = experiment.dataset.classes
-        self.settings = experiment.training
+        self.settings = self._training = experiment.training
         self.seed = experiment.random_seed
-        self.validation_period = experiment.evaluation.validation_period
+        self.validation_period = self.first_validation_epoch = experiment.evaluation.validation_period
+        self.averages_weights = experiment.training.model_ema
         has_validation = bool(experiment.dataset.validation_data_sources)
         self._validation = ValidationData(experiment, paths, on_gpu=on_gpu) if has_validation else None
 
@@ -150,6 +158,40 @@ class SSDNetwork:
         validation = self._validation.fingerprint() if self._validation is not None else ""
         return {"spec": hash_of(repr(settings)), "validation data": validation}
 
+    def checkpoints(self, command: Command, steps: int) -> EpochCheckpoints:  # noqa: ARG002 - epochs name them
+        """Return the names of the checkpoints."""
+        return EpochCheckpoints(command.results_dir, ".tlt" if command.key else ".hdf5", self.name)
+
+    def report(self, command: Command, status: StatusLog, plan: Plan) -> KerasReport:
+        """Return Keras' lines, with a CSV log."""
+        metrics = [*(f"AP_{name}" for name in self.classes), "mAP", "validation_loss"]
+        log = command.results_dir / self._log_name
+        return KerasReport(status, plan, log, metrics if self.has_validation else [])
+
+    def schedule(self, steps: int, processes: int) -> FixedLength:
+        """Return the learning rates."""
+        settings = self._training
+        # A batch of N processes holds N times the images: TAO makes both ends of the schedule N times as high.
+        curve = SoftStartAnnealing(
+            settings.min_learning_rate * processes,
+            settings.max_learning_rate * processes,
+            settings.soft_start,
+            settings.annealing,
+        )
+        return FixedLength(curve, settings.num_epochs, steps, settings.early_stopping)
+
+    def board(self, plan: Plan) -> BoardSettings | None:  # noqa: ARG002 - every step is shown
+        """Return what TensorBoard is to show."""
+        visualizer = self._training.visualizer
+        if visualizer is None or not visualizer.enabled:
+            return None
+        return BoardSettings(visualizer.num_images, visualizer.weight_histograms)
+
+    @property
+    def trackers(self) -> TrackerSettings | None:
+        """Which services hear of the training."""
+        return self._training.visualizer
+
     def start(self, path: Path | None, shown_as: str) -> SSD:
         """Return a network with random weights, or with what fits of a file."""
         return weights.starting_model(self._experiment, self.classes, path, self._key, shown_as)
@@ -161,7 +203,7 @@ class SSDNetwork:
         weights.require_same_quantization(wanted, stored.quantized, bool(stored.channels), shown_as)
         return model, file
 
-    def save(self, path: Path, model: nn.Module, *, epoch: int, state: dict[str, Any]) -> None:
+    def save(self, path: Path, model: nn.Module, *, epoch: int, state: dict[str, Any] | None) -> None:
         """Write a checkpoint."""
         weights.save(path, _ssd(model), self._key, epoch=epoch, optimizer=state)
 
@@ -190,10 +232,6 @@ class SSDNetwork:
         print_table(evaluation, digits=5)
         say(f"Validation loss: {loss}")
         return {**metrics_of(evaluation), "validation_loss": loss}
-
-    def metric_names(self) -> list[str]:
-        """Return the names of what :meth:`validate` returns."""
-        return [*(f"AP_{name}" for name in self.classes), "mAP", "validation_loss"]
 
 
 def _ssd(model: nn.Module) -> SSD:

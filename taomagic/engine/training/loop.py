@@ -1,41 +1,31 @@
-"""One epoch of training, and early stopping; the same for every network."""
+"""One epoch of training; the same for every network."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from taomagic.engine.console import TrainingBar
 from taomagic.engine.data.loading import Batch
 from taomagic.engine.training.not_finite import NotFiniteLoss, raise_not_finite
 from taomagic.engine.training.optimizer import set_learning_rate
+from taomagic.engine.training.report import EpochResult, StepResult
 from taomagic.engine.training.step import Step
 
-__all__ = ["EpochResult", "NotFiniteLoss", "should_stop_early", "train_epoch"]
+__all__ = ["NotFiniteLoss", "train_epoch"]
 
 #: Steps between two looks at the loss on a GPU: each look waits until all that was asked of it is done.
 STEPS_BETWEEN_LOOKS = 10
 
 
-@dataclass(frozen=True)
-class EpochResult:
-    """What one epoch gave: mean loss (with the regulariser), last learning rate, wall-clock seconds, images trained."""
-
-    loss: float
-    learning_rate: float
-    seconds: float
-    images: int
-
-
 class _Ledger:
     """Losses that were computed, but not looked at yet."""
 
-    def __init__(self, on_step: Callable[[int, float, float], None] | None) -> None:
+    def __init__(self, on_step: Callable[[StepResult], None] | None) -> None:
         self.total, self.images, self.steps = 0.0, 0, 0
         self._on_step = on_step
         self._waiting: list[tuple[Batch, float]] = []
@@ -61,11 +51,12 @@ class _Ledger:
             if not math.isfinite(row[0]):
                 named = dict(zip(names, row, strict=True))
                 raise_not_finite(batch, named, step=self.steps, learning_rate=learning_rate)
-            if self._on_step is not None:
-                self._on_step(self.steps, row[0], learning_rate)
             self.total += row[0]
             self.images += batch.global_size
             self.steps += 1
+            if self._on_step is not None:
+                mean = self.total / self.steps
+                self._on_step(StepResult(self.steps - 1, row[0], mean, learning_rate))
         self._waiting.clear()
         self._values.clear()
 
@@ -76,7 +67,7 @@ def train_epoch(
     step: Step,
     *,
     learning_rate_at: Callable[[int], float],
-    on_step: Callable[[int, float, float], None] | None = None,
+    on_step: Callable[[StepResult], None] | None = None,
 ) -> EpochResult:
     """Train for one epoch.
 
@@ -91,7 +82,7 @@ def train_epoch(
     learning_rate_at
         Learning rate of step ``i`` of this epoch.
     on_step
-        Called for each step with its index, loss and learning rate (for TensorBoard); on a GPU some steps later.
+        Called for each step; on a GPU some steps later.
 
     Raises
     ------
@@ -100,7 +91,6 @@ def train_epoch(
     """
     # A CPU has computed the loss when it is at hand, and a loss that isn't finite then never reaches the weights.
     patience = STEPS_BETWEEN_LOOKS if step.device.is_cuda else 1
-    bar = TrainingBar(steps)
     start = time.monotonic()
     ledger = _Ledger(on_step)
     learning_rate = 0.0
@@ -114,25 +104,4 @@ def train_epoch(
         step.update(loss)
         if len(ledger) >= patience or index == steps - 1:
             ledger.look(names)
-        if ledger.steps:
-            bar.update(ledger.steps, ledger.total / ledger.steps)
-    mean = ledger.total / max(1, steps)
-    bar.close(mean)
-    return EpochResult(mean, learning_rate, time.monotonic() - start, ledger.images)
-
-
-def should_stop_early(values: Sequence[float], *, patience: int, min_delta: float) -> bool:
-    """Apply Keras' EarlyStopping (mode ``min``) to the monitored values so far, one an epoch.
-
-    A value counts as better if it is lower than the best by more than ``min_delta``; after ``patience`` epochs without
-    a better one, training stops.
-    """
-    best, waited = math.inf, 0
-    for value in values:
-        if value + min_delta < best:
-            best, waited = value, 0
-        else:
-            waited += 1
-            if waited >= max(1, patience):
-                return True
-    return False
+    return EpochResult(ledger.total / max(1, steps), learning_rate, time.monotonic() - start, ledger.images)

@@ -8,7 +8,9 @@ from torch import nn
 
 from taomagic.engine.data.loading import Batch
 from taomagic.engine.training.distributed import world
-from taomagic.engine.training.network import Command, Network
+from taomagic.engine.training.network import Network
+from taomagic.engine.training.plan import Command, Plan
+from taomagic.engine.training.report import StepResult
 from taomagic.engine.training.tensorboard import TensorBoard
 from taomagic.engine.training.trackers import Trackers, packages
 
@@ -35,12 +37,11 @@ class Monitors:
         EnvironmentProblem
             A tracker's package is missing.
         """
-        visualizer = network.settings.visualizer
-        if visualizer is not None and world().is_main:
-            packages(visualizer)
+        if network.trackers is not None and world().is_main:
+            packages(network.trackers)
 
     @classmethod
-    def open(cls, network: Network, command: Command) -> Monitors:
+    def open(cls, network: Network, command: Command, plan: Plan) -> Monitors:
         """Open what the spec enables.
 
         Raises
@@ -48,18 +49,26 @@ class Monitors:
         EnvironmentProblem
             A tracker's package or account is missing.
         """
-        visualizer = network.settings.visualizer if world().is_main else None
+        if not world().is_main:
+            return cls(TensorBoard.open(None, command.results_dir, ()), Trackers())
+        board = network.board(plan)
         trackers = Trackers.open(
-            visualizer, command.results_dir, network.name, network.text, network.classes, paths=command.paths
+            network.trackers,
+            command.results_dir,
+            network.name,
+            network.text,
+            network.classes,
+            paths=command.paths,
         )
-        return cls(TensorBoard.open(visualizer, command.results_dir, network.classes), trackers)
+        return cls(TensorBoard.open(board, command.results_dir, network.classes), trackers)
 
-    def step_logger(self, first_step: int) -> Callable[[int, float, float], None]:
+    def step_logger(self, first_step: int) -> Callable[[StepResult], None]:
         """Return what records loss and learning rate of each step of an epoch that begins at ``first_step``."""
 
-        def log(step: int, loss: float, learning_rate: float) -> None:
-            self._board.step(first_step + step, loss, learning_rate)
-            self._trackers.step(first_step + step, loss, learning_rate)
+        def log(result: StepResult) -> None:
+            step = first_step + result.index
+            self._board.step(step, result.loss, result.learning_rate)
+            self._trackers.step(step, result.loss, result.learning_rate)
 
         return log
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 from torch import Tensor, nn
 
 from taomagic.engine.data.loading import Batch
 from taomagic.engine.device import Device
+from taomagic.engine.status import StatusLog
 from taomagic.engine.storage.model_file import ModelFile
-from taomagic.project.paths import PathMap
-from taomagic.spec.settings import TrainingSettings
+from taomagic.engine.training.checkpoints import Checkpoints
+from taomagic.engine.training.plan import Command, Plan
+from taomagic.engine.training.report import Report
+from taomagic.engine.training.schedule import Schedule
+from taomagic.engine.training.tensorboard import BoardSettings
+from taomagic.engine.training.trackers import TrackerSettings
+from taomagic.spec.settings import CostScalingSettings, OptimizerSettings
 
 
 class Loss(Protocol):
@@ -55,111 +61,158 @@ class TrainingImages(Protocol):
         ...
 
 
-class Network(Protocol):
+class TrainingSettings(Protocol):
+    """What the ``training_config`` of every network has."""
+
+    @property
+    def batch_size_per_gpu(self) -> int:
+        """Images that a process trains on in a step."""
+        ...
+
+    @property
+    def num_epochs(self) -> int:
+        """Number of epochs."""
+        ...
+
+    @property
+    def optimizer(self) -> OptimizerSettings:
+        """What changes the weights."""
+        ...
+
+    @property
+    def regularizer(self) -> Literal["NO_REG", "L1", "L2"]:
+        """Which penalty the weights pay."""
+        ...
+
+    @property
+    def regularizer_weight(self) -> float:
+        """Factor of the penalty."""
+        ...
+
+    @property
+    def cost_scaling(self) -> CostScalingSettings | None:
+        """How the loss of float16 is scaled."""
+        ...
+
+    @property
+    def checkpoint_interval(self) -> int:
+        """Epochs between checkpoints."""
+        ...
+
+
+class Network(ABC):
     """A network in training.
 
     Attributes
     ----------
     name
-        Begins the names of the checkpoints: ``ssd_resnet18``.
-    log_name
-        Name of the CSV log: ``ssd_training_log_resnet18.csv``.
+        What a run is called where the spec has no name for it: ``ssd_resnet18``.
     classes
         Foreground classes in the order of their ids.
     settings
         ``training_config``.
     seed
         ``random_seed``.
-    validation_period
-        Epochs between validations; without validation data of no meaning.
+    first_validation_epoch, validation_period
+        The first epoch after which it is validated (1-based), and the number of epochs between validations; the last
+        epoch always is. Without validation data of no meaning.
+    averages_weights
+        Whether the average of the weights over the last steps is what counts (``model_ema``).
+    regularizes_biases
+        Whether the biases of convolutions are regularised, not just the kernels.
     """
 
     name: str
-    log_name: str
     classes: tuple[str, ...]
     settings: TrainingSettings
     seed: int
+    first_validation_epoch: int
     validation_period: int
+    averages_weights: bool = False
+    regularizes_biases: bool = False
 
     @property
+    @abstractmethod
     def has_validation(self) -> bool:
         """Whether there are validation data."""
-        ...
 
     @property
+    @abstractmethod
     def text(self) -> str:
         """The experiment file."""
-        ...
 
+    @abstractmethod
     def summary(self) -> str:
         """Return the experiment with all defaults, for people to read."""
-        ...
 
+    @abstractmethod
     def describe(self, model: nn.Module) -> str:
         """Return the network in a line, for the log."""
-        ...
 
+    @abstractmethod
     def fingerprint(self) -> dict[str, str]:
         """Return hashes of what decides the result: the settings, and the validation data."""
-        ...
 
+    @abstractmethod
+    def checkpoints(self, command: Command, steps: int) -> Checkpoints:
+        """Return the names of the files that a training of ``steps`` an epoch leaves."""
+
+    @abstractmethod
+    def report(self, command: Command, status: StatusLog, plan: Plan) -> Report:
+        """Return what tells the progress, on the screen and in files."""
+
+    @abstractmethod
+    def schedule(self, steps: int, processes: int) -> Schedule:
+        """Return the learning rates, for ``steps`` an epoch, of so many processes together."""
+
+    @abstractmethod
     def start(self, path: Path | None, shown_as: str) -> nn.Module:
         """Return a network with random weights, or with what fits of a file."""
-        ...
 
+    @abstractmethod
     def load(self, path: Path, shown_as: str) -> tuple[nn.Module, ModelFile]:
-        """Return the network of a checkpoint, and what else is in the file."""
-        ...
+        """Return the network of a checkpoint, and what else is in the file or beside it."""
 
-    def save(self, path: Path, model: nn.Module, *, epoch: int, state: dict[str, object]) -> None:
-        """Write a checkpoint; ``state`` is what a training needs to go on from there."""
-        ...
+    @abstractmethod
+    def save(self, path: Path, model: nn.Module, *, epoch: int, state: dict[str, object] | None) -> None:
+        """Write a checkpoint; ``state`` is what a training needs to go on from there, ``None`` in a final model."""
 
+    @abstractmethod
     def freeze(self, model: nn.Module) -> None:
         """Stop the gradients of what the spec freezes; before the optimiser is built."""
-        ...
 
+    @abstractmethod
     def to_training_mode(self, model: nn.Module) -> None:
         """Put a network into training mode, except for what the spec freezes; before each epoch."""
-        ...
 
+    @abstractmethod
     def objective(self, model: nn.Module, *, alone: bool = False) -> Objective:
         """Return what the network minimises; the batches are spread over all processes, unless ``alone``."""
-        ...
 
+    @abstractmethod
     def validate(self, model: nn.Module, device: Device) -> dict[str, float]:
         """Judge the network on the validation data, print the result, and return the metrics by name."""
-        ...
 
-    def metric_names(self) -> list[str]:
-        """Return the names of what :meth:`validate` returns."""
-        ...
+    def end_epoch(self) -> None:  # noqa: B027 - most networks have nothing to change
+        """Change what an objective changes between two epochs; called after the last step of each one."""
 
+    def state(self) -> dict[str, Any]:
+        """Return what :meth:`end_epoch` has changed, as plain values, to be kept in checkpoints."""
+        return {}
 
-@dataclass(frozen=True)
-class Command:
-    """What the command line of a training says, with paths of this machine.
+    def restore(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - as above
+        """Go on with what :meth:`state` returned."""
 
-    Attributes
-    ----------
-    results_dir
-        ``-r``.
-    paths
-        Host paths to container paths, for messages.
-    key
-        ``-k``; checkpoints are encrypted with it where it isn't empty.
-    model, model_shown
-        ``-m``, or the model that the spec names; and as the person wrote it.
-    initial_epoch
-        ``--initial_epoch``, 1-based.
-    resume
-        Whether an interrupted run of the same command goes on.
-    """
+    @abstractmethod
+    def board(self, plan: Plan) -> BoardSettings | None:
+        """Return what TensorBoard is to show, ``None`` for nothing."""
 
-    results_dir: Path
-    paths: PathMap
-    key: str
-    model: Path | None
-    model_shown: str
-    initial_epoch: int
-    resume: bool
+    @property
+    @abstractmethod
+    def trackers(self) -> TrackerSettings | None:
+        """Which services hear of the training."""
+
+    def is_validated(self, epoch: int, last: int) -> bool:
+        """Whether the network is validated after an epoch, of which ``last`` is the last one."""
+        since = epoch - self.first_validation_epoch
+        return self.has_validation and ((since >= 0 and since % self.validation_period == 0) or epoch == last)

@@ -1,4 +1,4 @@
-"""L1 and L2 penalties on convolution kernels, applied to the gradients directly.
+"""L1 and L2 penalties on the weights of convolutions, applied to the gradients directly.
 
 Putting the penalty into the loss would make autograd walk over every weight; its gradient is known, so it is added.
 """
@@ -16,8 +16,8 @@ Kind = Literal["NO_REG", "L1", "L2"]
 class Regularizer:
     """The penalty ``weight · Σ|k|`` (L1) or ``weight · Σk²`` (L2) over the kernels of a model.
 
-    Biases and batch normalisation are spared, and so are depthwise kernels, which Keras regularises by another argument
-    that TAO leaves unset.
+    Batch normalisation is spared, and so are depthwise kernels, which Keras regularises by another argument that TAO
+    leaves unset.
 
     Parameters
     ----------
@@ -25,17 +25,22 @@ class Regularizer:
         As in the spec's ``regularizer``.
     model
         Whose convolutions are regularised; frozen kernels have no gradient and stay as they are.
+    biases
+        Whether their biases are regularised too: TAO's DetectNet_v2 asks Keras for it, its SSD doesn't.
     """
 
-    def __init__(self, kind: Kind, weight: float, model: nn.Module) -> None:
+    def __init__(self, kind: Kind, weight: float, model: nn.Module, *, biases: bool = False) -> None:
         self.kind = kind
         self.weight = weight
-        self.kernels = [
-            m.weight
+        convolutions = [
+            m
             for m in model.modules()
             if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)
             and not (m.groups > 1 and m.groups == m.in_channels)
         ]
+        self.kernels: list[Tensor] = [m.weight for m in convolutions]
+        if biases:
+            self.kernels += [m.bias for m in convolutions if m.bias is not None]
 
     @torch.no_grad()
     def penalty(self) -> Tensor | float:

@@ -91,11 +91,6 @@ def find_resumable(results_dir: Path, fingerprint: Mapping[str, str]) -> RunReco
             " and ".join(different),
         )
         return None
-    if not (results_dir / record.checkpoint).is_file():
-        logger.info(
-            "The last checkpoint of the interrupted run, %s, is gone; starting afresh.", record.checkpoint
-        )
-        return None
     return record
 
 

@@ -11,7 +11,8 @@ from torch import nn
 
 from taomagic.engine.training.checkpoints import Checkpoints
 from taomagic.engine.training.distributed import barrier, of_main, world
-from taomagic.engine.training.network import Command, Network
+from taomagic.engine.training.network import Network
+from taomagic.engine.training.plan import Command
 from taomagic.engine.training.run_record import RunRecord, find_resumable, set_aside
 from taomagic.errors import ModelFileProblem, UsageProblem
 
@@ -49,7 +50,7 @@ def begin(network: Network, command: Command, checkpoints: Checkpoints, fingerpr
         # The main process decides for all: another one might look when the folder has already changed.
         record = of_main(find_resumable(command.results_dir, fingerprint) if world().is_main else None)
     torch.manual_seed(network.seed)
-    resumed = _resume(network, command, record) if record is not None else None
+    resumed = _resume(network, command, checkpoints, record) if record is not None else None
     return resumed or _start(network, command, checkpoints, fingerprint)
 
 
@@ -58,7 +59,7 @@ def _start(
 ) -> Start:
     path = command.model
     model, state, first_epoch = None, None, command.initial_epoch
-    if path is not None and continues(network, command):
+    if path is not None and command.continues:
         model, file = network.load(path, command.model_shown)
         if file.optimizer is None:
             raise ModelFileProblem(
@@ -75,16 +76,9 @@ def _start(
     barrier()
     if world().is_main:
         keep = checkpoints.leading_to(path, first_epoch) if path is not None else ()
-        set_aside(command.results_dir, (*checkpoints.patterns, "*.csv"), keep=keep)
+        set_aside(command.results_dir, checkpoints.patterns, keep=keep)
         (command.results_dir / "weights").mkdir(parents=True, exist_ok=True)
     return Start(model, state, first_epoch, RunRecord(command.results_dir, fingerprint))
-
-
-def continues(network: Network, command: Command) -> bool:
-    """Whether the given model is a training to go on with, not just weights to begin with."""
-    named = network.settings.load_model
-    from_spec = named is not None and named.kind == "resume" and command.model_shown == named.path
-    return command.initial_epoch > 1 or from_spec
 
 
 def check_initial_epoch(command: Command, epochs: int) -> None:
@@ -113,15 +107,23 @@ def _refuse_to_end_before_the_start(first_epoch: int, epochs: int) -> None:
         )
 
 
-def _resume(network: Network, command: Command, record: RunRecord) -> Start | None:
-    """Continue after the last complete checkpoint; ``None`` if it can't be read (another key, say)."""
-    checkpoint = command.results_dir / record.checkpoint
-    shown = command.paths.to_container(checkpoint)
-    try:
-        model, file = network.load(checkpoint, shown)
-    except ModelFileProblem as problem:
-        logger.warning("The last checkpoint can't be used (%s); starting afresh.", problem.message)
-        return None
-    record.history = [row for row in record.history if row["epoch"] <= record.epoch]
-    logger.info("Resuming from epoch %d: %s (--no-resume starts afresh)", record.epoch, shown)
-    return Start(model, file.optimizer, record.epoch + 1, record)
+def _resume(network: Network, command: Command, checkpoints: Checkpoints, record: RunRecord) -> Start | None:
+    """Continue after the last complete checkpoint that can be read; ``None`` if there is none (another key, say)."""
+    for epoch in sorted({record.epoch, *(int(row["epoch"]) for row in record.history)}, reverse=True):
+        if epoch > record.epoch or not checkpoints.is_complete(epoch):
+            continue
+        relative = checkpoints.relative(epoch)
+        shown = command.paths.to_container(command.results_dir / relative)
+        try:
+            model, file = network.load(command.results_dir / relative, shown)
+        except ModelFileProblem as problem:
+            logger.warning("The checkpoint of epoch %d can't be used (%s).", epoch, problem.message)
+            continue
+        record.epoch, record.checkpoint = epoch, str(relative)
+        record.history = [row for row in record.history if row["epoch"] <= epoch]
+        logger.info("Resuming from epoch %d: %s (--no-resume starts afresh)", epoch, shown)
+        return Start(model, file.optimizer, epoch + 1, record)
+    logger.warning(
+        "The interrupted run in this folder has no checkpoint left that can be used; starting afresh."
+    )
+    return None

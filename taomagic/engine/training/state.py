@@ -2,7 +2,7 @@
 
 It is the optimiser's ``state_dict()``. Where a loss scaler or an average of the weights takes part, their state lies
 beside it under :data:`EXTRA`; the weights of such a checkpoint are then the averaged ones, and those in training are
-part of the state.
+part of the state. So does what the network itself remembers (:meth:`Network.state`).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ def collect(
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     average: WeightAverage | None,
+    of_network: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the state of a training as tensors and plain values."""
     state: dict[str, Any] = dict(optimizer.state_dict())
@@ -34,7 +35,15 @@ def collect(
     if average is not None:
         extra["weights"] = {name: tensor.detach() for name, tensor in model.state_dict().items()}
         extra["averaged_steps"] = average.steps
+    if of_network:
+        extra["network"] = dict(of_network)
     return {**state, EXTRA: extra} if extra else state
+
+
+def of_network(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what the network itself has put into a state."""
+    found: Mapping[str, Any] = state.get(EXTRA, {}).get("network", {})
+    return found
 
 
 def restore(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,35 +11,53 @@ import cv2
 import numpy as np
 from torch import nn
 
-from taomagic.spec.settings import VisualizerSettings
-
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
     from taomagic.engine.data.loading import Batch
 
 
+@dataclass(frozen=True)
+class BoardSettings:
+    """What TensorBoard is to show.
+
+    Attributes
+    ----------
+    num_images
+        Images of a batch to draw.
+    weight_histograms
+        Whether to show how the weights of each layer are distributed.
+    step_interval
+        Steps between two points of a curve.
+    image_interval
+        Epochs between two rounds of images and histograms.
+    """
+
+    num_images: int
+    weight_histograms: bool = False
+    step_interval: int = 1
+    image_interval: int = 1
+
+
 class TensorBoard:
-    """Writes events under ``<results_dir>/events``; without a visualizer every method does nothing.
+    """Writes events under ``<results_dir>/events``; without settings every method does nothing.
 
     Parameters
     ----------
     settings
-        The spec's ``visualizer``.
+        As the spec's ``visualizer`` says; ``None`` where it isn't enabled.
     writer
         ``None`` where nothing is to be written.
     """
 
-    def __init__(self, settings: VisualizerSettings | None, writer: SummaryWriter | None) -> None:
+    def __init__(self, settings: BoardSettings | None, writer: SummaryWriter | None) -> None:
         self._settings = settings
         self._writer = writer
 
     @classmethod
-    def open(
-        cls, settings: VisualizerSettings | None, results_dir: Path, classes: tuple[str, ...]
-    ) -> TensorBoard:
+    def open(cls, settings: BoardSettings | None, results_dir: Path, classes: tuple[str, ...]) -> TensorBoard:
         """Open the event file if the spec enables it; ``classes`` are written once, as a legend for the images."""
-        if settings is None or not settings.enabled:
+        if settings is None:
             return cls(settings, None)
         from torch.utils.tensorboard import SummaryWriter
 
@@ -48,7 +67,9 @@ class TensorBoard:
 
     def step(self, global_step: int, loss: float, learning_rate: float) -> None:
         """Record a step, counted from the training's very first one."""
-        if self._writer is not None:
+        if self._writer is not None and self._settings is not None:
+            if global_step % self._settings.step_interval:
+                return
             self._writer.add_scalar("loss", loss, global_step)
             self._writer.add_scalar("lr", learning_rate, global_step)
 

@@ -18,9 +18,9 @@ from typing import Any, Final, Protocol, TypeVar
 
 from taomagic.errors import EnvironmentProblem
 from taomagic.project.paths import PathMap
-from taomagic.spec.ssd import ClearMLSettings, VisualizerSettings, WandBSettings
+from taomagic.spec.settings import ClearMLSettings, WandBSettings
 
-__all__ = ["Trackers", "packages"]
+__all__ = ["TrackerSettings", "Trackers", "packages"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,20 @@ _TO_CLOSE: Final = 120.0
 
 _WANDB_BLOCK: Final = "training_config.visualizer.wandb_config"
 _CLEARML_BLOCK: Final = "training_config.visualizer.clearml_config"
+
+
+class TrackerSettings(Protocol):
+    """Where a ``visualizer`` reports to."""
+
+    @property
+    def wandb(self) -> WandBSettings | None:
+        """``wandb_config``, where enabled."""
+        ...
+
+    @property
+    def clearml(self) -> ClearMLSettings | None:
+        """``clearml_config``."""
+        ...
 
 
 class _Tracker(Protocol):
@@ -61,7 +75,7 @@ class Trackers:
     @classmethod
     def open(
         cls,
-        visualizer: VisualizerSettings | None,
+        visualizer: TrackerSettings | None,
         results_dir: Path,
         run_name: str,
         config_text: str,
@@ -171,7 +185,7 @@ def _opened(service: str, build: Callable[[], _Tracker]) -> list[_Tracker]:
         return []
 
 
-def packages(visualizer: VisualizerSettings) -> tuple[Any, Any]:
+def packages(visualizer: TrackerSettings) -> tuple[Any, Any]:
     """Return the packages of Weights & Biases and ClearML, ``None`` for a service that the spec doesn't report to.
 
     Raises

