@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from taomagic.engine.detectnet_v2 import model as detectnet_v2
 from taomagic.engine.pruning.prune import PruneReport
 from taomagic.engine.ssd.anchors import AnchorSettings
 from taomagic.engine.ssd.model import SSD, Architecture
 
-HEADS = [f"ssd_{kind}_{level}" for kind in ("conf", "loc") for level in range(6)]
 #: Every backbone: architecture and number of layers.
 BACKBONES = [
     *(("resnet", n) for n in (10, 18, 34, 50, 101)),
@@ -37,6 +37,22 @@ def ssd(arch: str, nlayers: int, *, quantized: bool = False, size: tuple[int, in
     )
     uneven(model)
     return model.eval()
+
+
+def detectnet(
+    arch: str, nlayers: int, *, quantized: bool = False, size: tuple[int, int] = (64, 64), width: float = 0.25
+) -> detectnet_v2.DetectNet:
+    """Return a narrow DetectNet_v2 in evaluation mode whose filters differ in strength."""
+    torch.manual_seed(1)
+    architecture = detectnet_v2.Architecture(
+        arch, nlayers, width, (3, *size), ("car", "person"), True, False, 35.0, 0.5, quantized=quantized
+    )
+    model = detectnet_v2.DetectNet(architecture)
+    uneven(model)
+    return model.eval()
+
+
+NETWORKS = {"ssd": ssd, "detectnet_v2": detectnet}
 
 
 def uneven(model: nn.Module) -> None:

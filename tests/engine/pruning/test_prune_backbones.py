@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+from taomagic.engine.backbones.base import keras_name
 from taomagic.engine.pruning.prune import PruneReport, prune
-from taomagic.engine.ssd.model import SSD, keras_name, parameter_count
+from taomagic.engine.weights.kind import Detector
+from taomagic.engine.weights.state import parameter_count
 
-from .nets import BACKBONES, HEADS, silenced, ssd
+from .nets import BACKBONES, NETWORKS, silenced, ssd
 
 
 @pytest.fixture(autouse=True)
@@ -24,19 +26,30 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def pruned(model: SSD, **settings: object) -> tuple[SSD, PruneReport]:
+def pruned(model: Detector, **settings: object) -> tuple[Detector, PruneReport]:
     """Prune a network and build it again from the table of widths."""
-    settings = {"threshold": 0.25, "granularity": 4, "min_filters": 4, "excluded": HEADS, **settings}
+    settings = {
+        "threshold": 0.25,
+        "granularity": 4,
+        "min_filters": 4,
+        "excluded": (*model.heads,),
+        **settings,
+    }
     report = prune(model, layer_name=keras_name, **settings)
-    small = SSD(replace(model.architecture, channels={**model.architecture.channels, **report.channels}))
+    small = type(model)(
+        replace(model.architecture, channels={**model.architecture.channels, **report.channels})
+    )
     small.load_state_dict(report.state_dict, strict=True)
     return small.eval(), report
 
 
 @pytest.mark.filterwarnings("ignore:TF32 acceleration")
 @pytest.mark.parametrize("backbone", BACKBONES, ids=lambda each: "".join(map(str, filter(None, each))))
-def test_a_pruned_backbone_is_the_whole_one_with_its_filters_off(backbone: tuple[str, int]) -> None:
-    model = ssd(*backbone)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_pruned_backbone_is_the_whole_one_with_its_filters_off(
+    network: str, backbone: tuple[str, int]
+) -> None:
+    model = NETWORKS[network](*backbone)
     first = next(path for path, module in model.named_modules() if isinstance(module, nn.Conv2d))
     model.get_submodule(first).weight.data[1::2] *= 1e-3
     small, report = pruned(model, equalization="intersection")
@@ -97,8 +110,9 @@ def test_additions_agree_by_each_criterion(backbone: tuple[str, int], equalizati
     assert len({kept[name] for name in tied}) == 1
 
 
-def test_a_quantised_network_is_pruned_with_its_quantisers_in_place() -> None:
-    model = ssd("resnet", 10, quantized=True)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_quantised_network_is_pruned_with_its_quantisers_in_place(network: str) -> None:
+    model = NETWORKS[network]("resnet", 10, quantized=True)
     for module in model.modules():
         if hasattr(module, "scale") and hasattr(module, "seen"):
             module.scale.fill_(5.0)

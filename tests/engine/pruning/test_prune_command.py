@@ -1,4 +1,4 @@
-"""``ssd prune`` with every flag: what it writes and says, and how it refuses."""
+"""``prune`` with every flag: what it writes and says, and how it refuses."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ import pytest
 import torch
 
 from taomagic.engine import cli
+from taomagic.engine.backbones.base import keras_name
+from taomagic.engine.detectnet_v2 import weights as detectnet_weights
 from taomagic.engine.ssd import weights
-from taomagic.engine.ssd.model import keras_name, parameter_count
+from taomagic.engine.weights.state import parameter_count
+from taomagic.errors import ModelFileProblem
 
-from .nets import ssd
+from .nets import detectnet, ssd
 
 KEY = "a key of ours"
 
@@ -31,6 +34,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = ssd("resnet", 10)
     weights.save(folder / "whole.tlt", model, KEY)
     weights.save(folder / "whole.hdf5", model, "")
+    grid = detectnet("resnet", 10)
+    grid.pretrained_layers = frozenset({"conv1"})
+    detectnet_weights.save(folder / "grid.tlt", grid, KEY, epoch=3, optimizer={"step": 7})
     return folder
 
 
@@ -54,12 +60,12 @@ def folder(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 @pytest.fixture
 def prune(folder: Path) -> Callable[..., tuple[int, str]]:
-    """Run ``ssd prune``; return its exit code and what it printed."""
+    """Run ``prune``; return its exit code and what it printed."""
 
-    def run(*words: str) -> tuple[int, str]:
+    def run(*words: str, task: str = "ssd") -> tuple[int, str]:
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            code = cli.main(["ssd", "prune", *words])
+            code = cli.main([task, "prune", *words])
         return code, printed.getvalue()
 
     return run
@@ -168,6 +174,62 @@ def test_when_nothing_goes_that_is_said(folder: Path, prune: Callable[..., tuple
 def test_what_nvidia_excludes_may_be_excluded(prune: Callable[..., tuple[int, str]]) -> None:
     code, said = prune("-m", "whole.hdf5", "-o", "small", "-el", "ssd_predictions", "ssd_conf_0")
     assert code == 0, said
+
+
+def test_detectnet_v2_is_pruned_by_the_same_command(
+    folder: Path, prune: Callable[..., tuple[int, str]]
+) -> None:
+    code, said = prune(
+        "-m", "grid.tlt", "-o", "final/small", "-k", KEY, "-eq", "intersection", "-pth", "0.5", "-pg", "4", "-nf", "4",
+        "-el", "block_2a_conv_1", "--results_dir", "results", task="detectnet_v2",
+    )  # fmt: skip
+    assert code == 0, said
+    before, _ = detectnet_weights.model_from_file(folder / "grid.tlt", KEY)
+    after, file = detectnet_weights.model_from_file(folder / "final/small.hdf5", "")
+    assert file.optimizer is None
+    assert after.heads["output_cov"].out_channels == 2
+    assert after.heads["output_bbox"].out_channels == 8
+    assert after.heads["output_cov"].in_channels < before.heads["output_cov"].in_channels
+    kept = after.architecture.channels
+    assert kept
+    assert "block_2a_conv_1" not in kept
+    assert not {"output_cov", "output_bbox"} & set(kept)
+    assert all(count % 4 == 0 for count in kept.values())
+    ratio = parameter_count(after) / parameter_count(before)
+    lines = [line.rpartition("] ")[2] for line in said.splitlines()]
+    said_in_order = [
+        "Exploring graph for retainable indices",
+        "Pruning model and appending pruned nodes to new graph",
+        f"Pruning ratio (pruned model / original model): {ratio}",
+        "Execution status: PASS",
+    ]
+    places = [next(i for i, line in enumerate(lines) if line.endswith(text)) for text in said_in_order]
+    assert places == sorted(places)
+    record = json.loads((folder / "results/status.json").read_text().splitlines()[-1])
+    assert record["message"] == "Pruning finished successfully."
+    assert record["kpi"]["pruning_ratio"] == ratio
+    assert record["kpi"]["param_count"] == parameter_count(after) / 1e6
+    assert set(record["kpi"]) == {"pruning_ratio", "size", "param_count"}
+
+
+@pytest.mark.parametrize(
+    ("task", "file", "other"), [("ssd", "grid.tlt", "detectnet_v2"), ("detectnet_v2", "whole.tlt", "ssd")]
+)
+def test_a_model_of_another_network_is_called_what_it_is(
+    folder: Path, prune: Callable[..., tuple[int, str]], task: str, file: str, other: str
+) -> None:
+    code, said = prune("-m", file, "-o", "small", "-k", KEY, task=task)
+    assert code == 1
+    assert f"this is a model of '{other}', not of '{task}'" in said
+    assert f"{task} train or {task} prune" in said
+
+
+def test_what_is_loaded_remembers_its_pretrained_layers_and_damage_is_told(folder: Path) -> None:
+    model, file = detectnet_weights.model_from_file(folder / "grid.tlt", KEY)
+    assert model.pretrained_layers == {"conv1"}
+    assert (file.epoch, file.optimizer) == (3, {"step": 7})
+    with pytest.raises(ModelFileProblem, match="key"):
+        detectnet_weights.model_from_file(folder / "grid.tlt", "other")
 
 
 @pytest.mark.parametrize(
