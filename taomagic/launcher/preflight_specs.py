@@ -48,7 +48,8 @@ def check_spec(arguments: argparse.Namespace, path: str, places: Places) -> None
     if arguments.subtask == "dataset_convert":
         from taomagic.spec.dataset_export import read_dataset_export
 
-        _export_data(read_dataset_export(places.host(path), shown_as=path), path, places)
+        network = cast(Literal["ssd", "detectnet_v2"], arguments.task)
+        _export_data(read_dataset_export(places.host(path), shown_as=path, network=network), path, places)
         return
     _NETWORKS[arguments.task](arguments, path, places)
 
@@ -153,7 +154,12 @@ def _model(path: str, spec: str, arguments: argparse.Namespace, places: Places) 
 def _export_data(export: DatasetExport, spec: str, places: Places) -> None:
     if export.kitti is not None:
         root = export.kitti.root_directory_path
-        names: tuple[str, ...] = (export.kitti.image_dir_name, export.kitti.label_dir_name)
+        beside = (export.kitti.point_clouds_dir, export.kitti.calibrations_dir)
+        names: tuple[str, ...] = (
+            export.kitti.image_dir_name,
+            export.kitti.label_dir_name,
+            *filter(None, beside),
+        )
     elif export.coco is not None:
         root, names = export.coco.root_directory_path, export.coco.image_dir_names
     else:
