@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -164,6 +165,16 @@ def progress(items: Iterable[T], description: str, total: int) -> Iterator[T]:
 
 def _clock(seconds: float) -> str:
     return f"{int(seconds // 60):02d}:{int(seconds % 60):02d}"
+
+
+@contextmanager
+def timed(module: str) -> Iterator[None]:
+    """Print, at the end of a command that went well, how long it took: as NVIDIA's DetectNet_v2 does."""
+    start = time.monotonic()
+    yield
+    taken = timedelta(microseconds=round(1e6 * (time.monotonic() - start)))
+    text = str(taken) if taken.microseconds else f"{taken}.000000"
+    say(f"Time taken to run {module}:main: {text}.")
 
 
 def duration(seconds: float) -> str:

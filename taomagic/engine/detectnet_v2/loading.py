@@ -215,6 +215,8 @@ class ValidationData:
         Translates the paths in it.
     training
         Take the training images instead (``evaluate --use_training_set``).
+    frames
+        Take these images instead.
     cache_bytes
         As for :class:`TrainingData`.
 
@@ -230,10 +232,13 @@ class ValidationData:
         paths: PathMap,
         *,
         training: bool = False,
+        frames: Frames | None = None,
         cache_bytes: int | None = None,
     ) -> None:
         dataset, self._settings = _blocks(experiment)
-        self._frames = collect(dataset, experiment.classes, paths, validation=not training)
+        if frames is None:
+            frames = collect(dataset, experiment.classes, paths, validation=not training)
+        self._frames = frames
         self._images = _Images(self._frames, self._settings, cache_bytes)
 
     def __len__(self) -> int:

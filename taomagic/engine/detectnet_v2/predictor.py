@@ -10,8 +10,10 @@ from torch import Tensor
 
 from taomagic.engine.detectnet_v2.layout import Layout
 from taomagic.engine.detectnet_v2.model import DetectNet
+from taomagic.engine.detectnet_v2.weights import model_from_file
 from taomagic.engine.device import Device
 from taomagic.engine.inference.models import ExportedModel, is_checkpoint, open_exported
+from taomagic.engine.weights.state import parameter_count
 from taomagic.errors import ModelFileProblem
 
 #: Names of an exported model's outputs, as NVIDIA's have them.
@@ -59,8 +61,6 @@ class TorchPredictor:
         self.input_shape = self.layout.input_shape
         self.classes = self.layout.classes
         self.place = device.describe()
-        from taomagic.engine.weights.state import parameter_count
-
         self.parameters = parameter_count(model)
 
     def raw(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -128,8 +128,6 @@ def open_predictor(path: Path, key: str, device: Device, *, shown_as: str) -> Pr
     """
     if not is_checkpoint(path, shown_as=shown_as):
         return ExportedPredictor(open_exported(path, key, task="detectnet_v2", shown_as=shown_as), shown_as)
-    from taomagic.engine.detectnet_v2.weights import model_from_file
-
     model, _ = model_from_file(path, key, shown_as=shown_as)
     device.place(model)
     return TorchPredictor(model, device)

@@ -5,24 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from taomagic.engine.converter.engine_file import is_engine, open_engine
+from taomagic.engine.converter.runtime import Engine
 from taomagic.engine.storage.model_file import EXPORT_SUFFIXES, MODEL_SUFFIXES
 from taomagic.errors import ModelFileProblem
-
-
-class Runnable(Protocol):
-    """Something that runs a network: an exported model, or an engine."""
-
-    #: What the export wrote about the model.
-    metadata: dict[str, Any]
-
-    def run(self, images: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[Any]]:
-        """Return the outputs by name for preprocessed images [N, C, H, W] float32."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -33,8 +21,6 @@ class ExportedModel:
     ----------
     runner
         Runs it.
-    kind, place
-        For the log: what it is, and what runs it where.
     input_shape
         Channels, height and width of the input.
     classes
@@ -43,12 +29,20 @@ class ExportedModel:
         Number of weights of the network.
     """
 
-    runner: Runnable
-    kind: str
-    place: str
+    runner: Engine
     input_shape: tuple[int, int, int]
     classes: tuple[str, ...]
     parameters: int
+
+    @property
+    def kind(self) -> str:
+        """What it is, for the log."""
+        return self.runner.kind
+
+    @property
+    def place(self) -> str:
+        """What runs it where, for the log."""
+        return self.runner.place
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -57,30 +51,30 @@ class ExportedModel:
 
 
 def is_checkpoint(path: Path, *, shown_as: str) -> bool:
-    """Whether a file is a network of ours (``.tlt``, ``.hdf5``) and not an exported one or an engine.
+    """Whether a file is a network of ours (``.tlt``, ``.hdf5``), and neither an exported one nor an engine.
 
     Raises
     ------
     ModelFileProblem
-        It is neither.
+        It is none of these.
     """
-    if path.suffix in MODEL_SUFFIXES:
-        return True
-    if path.suffix in EXPORT_SUFFIXES:
+    if is_engine(path):
         return False
-    is_engine = path.suffix in {".engine", ".trt", ".plan"}
+    if path.suffix.lower() in MODEL_SUFFIXES:
+        return True
+    if path.suffix.lower() in EXPORT_SUFFIXES or not path.is_file():
+        return False
     raise ModelFileProblem(
-        f"the name ends in {path.suffix or 'nothing'}; .tlt, .hdf5, .onnx and .etlt can be read",
+        f"the name ends in {path.suffix or 'nothing'}, and this is no engine; .tlt, .hdf5, .onnx, .etlt and engines "
+        "can be read",
         where=shown_as,
-        hint="Give the model that the engine was built from; TensorRT engines run in NVIDIA's containers."
-        if is_engine
-        else "Give a model that train, prune or export wrote; weights alone (.pth, .safetensors) can start a "
-        "training (train -m FILE).",
+        hint="Give a model that train, prune or export wrote; weights alone (.pth, .safetensors) can start a "
+        "training.",
     )
 
 
 def open_exported(path: Path, key: str, *, task: str, shown_as: str) -> ExportedModel:
-    """Open an exported model (``.onnx``, ``.etlt``).
+    """Open an exported model (``.onnx``, ``.etlt``) or an engine.
 
     Parameters
     ----------
@@ -98,25 +92,7 @@ def open_exported(path: Path, key: str, *, task: str, shown_as: str) -> Exported
     ModelFileProblem
         It can't be read, is another network's, or doesn't say what it is.
     """
-    from taomagic.engine.export.runtime import OnnxModel
-
-    try:
-        runner = OnnxModel(path, key)
-    except ModelFileProblem as problem:
-        if problem.where == str(path):
-            problem.where = shown_as
-        raise
-    return describe(runner, task=task, shown_as=shown_as, kind="ONNX model", place="CPU, ONNX Runtime")
-
-
-def describe(runner: Runnable, *, task: str, shown_as: str, kind: str, place: str) -> ExportedModel:
-    """Check what a model says about itself, and keep it.
-
-    Raises
-    ------
-    ModelFileProblem
-        It is another network's, or doesn't say what it is.
-    """
+    runner = open_engine(path, key, shown_as=shown_as)
     values = runner.metadata
     stored = values.get("task", task)
     if stored != task:
@@ -127,17 +103,11 @@ def describe(runner: Runnable, *, task: str, shown_as: str, kind: str, place: st
         )
     try:
         channels, height, width = map(int, values["input_shape"])
-        return ExportedModel(
-            runner,
-            kind,
-            place,
-            (channels, height, width),
-            tuple(values["classes"]),
-            int(values["parameters"]),
-        )
+        classes, parameters = tuple(map(str, values["classes"])), int(values["parameters"])
     except (KeyError, ValueError, TypeError) as error:
         raise ModelFileProblem(
-            f"this {kind} wasn't made by `{task} export`: it doesn't say which classes and input it has",
+            f"this {runner.kind} wasn't made by `{task} export`: it doesn't say which classes and input it has",
             hint=f"Export the checkpoint with `tao {task} export`.",
             where=shown_as,
         ) from error
+    return ExportedModel(runner, (channels, height, width), classes, parameters)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +15,7 @@ from taomagic.engine.data.images import mean_of
 from taomagic.engine.data.loading import ValidationData
 from taomagic.engine.device import choose_device
 from taomagic.engine.evaluation.average_precision import Evaluation
+from taomagic.engine.evaluation.facts import median_ms, say_facts
 from taomagic.engine.evaluation.matching import ImageTruth
 from taomagic.engine.evaluation.pr_curve import curve_points, write_pr_curve
 from taomagic.engine.ssd.evaluation import evaluate_model, metrics_of, print_table
@@ -49,10 +48,8 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     evaluation, truths, _ = evaluate_model(predictor, data, experiment.evaluation)
     print_table(evaluation, digits=3)
     _explain(evaluation, truths)
-    milliseconds = median_inference_ms(predictor, data)
-    say(f"Parameters: {predictor.parameters:,}")
-    say(f"Model file: {model_path.stat().st_size / 2**20:.2f} MB")
-    say(f"Median inference time: {milliseconds:.2f} ms per image (batch size 1, with post-processing)")
+    image = next(iter(data.batches(1))).images
+    say_facts(predictor.parameters, model_path, median_ms(lambda: predictor.predict(image)))
     if experiment.evaluation.visualize_pr_curve:
         _save_pr_curve(evaluation, model_path.parent, results_dir, paths)
     status.write(
@@ -100,17 +97,6 @@ def _save_pr_curve(evaluation: Evaluation, model_dir: Path, results_dir: Path, p
         logger.warning("%s: %s", paths.to_container(target), problem.message)
     else:
         say(f"Saved: {paths.to_container(target)}")
-
-
-def median_inference_ms(predictor: Predictor, data: ValidationData, repeats: int = 30) -> float:
-    """Return the median time in milliseconds from a preprocessed image to its detections, one image at a time."""
-    image = next(iter(data.batches(1))).images
-    seconds = []
-    for _ in range(repeats + 3):  # the first calls allocate memory and choose algorithms
-        start = time.perf_counter()
-        predictor.predict(image)
-        seconds.append(time.perf_counter() - start)
-    return 1000 * statistics.median(seconds[3:])
 
 
 def with_overrides(experiment: SSDExperiment, args: argparse.Namespace) -> SSDExperiment:

@@ -184,7 +184,8 @@ def test_an_encrypted_export_runs_with_its_key(tmp_path, case):
 
 def test_a_model_from_elsewhere_is_refused_with_the_reason(tmp_path):
     node = onnx.helper.make_node("Relu", ["x"], ["y"])
-    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
+    shape = [1, 3, 8, 8]
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in "xy"]
     graph = onnx.helper.make_graph([node], "g", values[:1], values[1:])
     path = tmp_path / "other.onnx"
     opsets = [onnx.helper.make_opsetid("", 17)]

@@ -112,23 +112,25 @@ def test_a_misspelt_model_is_named_as_written_and_makes_no_folder(tmp_path):
     with pytest.raises(TaoError, match="none"):
         evaluate.run(args, PathMap())
     assert not (tmp_path / "missing").exists()
-    for name in ("model.tlt", "model.hdf5", "model.onnx", "model.etlt"):
+    for name in ("model.tlt", "model.hdf5", "model.onnx", "model.etlt", "model.engine"):
         with pytest.raises(ModelFileProblem, match="no such model file") as problem:
             load_predictor(tmp_path / name, "k", CPU, LIMITS, shown_as=f"/container/{name}")
         assert problem.value.where == f"/container/{name}"
 
 
-@pytest.mark.parametrize(("name", "hint"), [("m.engine", "TensorRT"), ("m.pt", "train, prune or export")])
-def test_a_file_of_another_kind_is_told_what_kinds_there_are(tmp_path, name, hint):
-    with pytest.raises(ModelFileProblem, match=r"\.tlt, \.hdf5, \.onnx and \.etlt") as problem:
-        load_predictor(tmp_path / name, "", CPU, LIMITS, shown_as=name)
-    assert hint in problem.value.hint
+def test_a_file_of_another_kind_is_told_what_kinds_there_are(tmp_path):
+    (tmp_path / "m.pt").write_bytes(b"PK\x03\x04")
+    with pytest.raises(ModelFileProblem, match=r"\.tlt, \.hdf5, \.onnx, \.etlt and engines") as problem:
+        load_predictor(tmp_path / "m.pt", "", CPU, LIMITS, shown_as="m.pt")
+    assert "train, prune or export" in problem.value.hint
 
 
 class Exported:
     """What ONNX Runtime would say of a model."""
 
-    def __init__(self, path, key):
+    kind, place = "ONNX model", "CPU, ONNX Runtime"
+
+    def __init__(self, path, key, *, shown_as):
         self.metadata = {
             "task": "ssd",
             "input_shape": [3, 48, 64],
@@ -142,7 +144,7 @@ class Exported:
 
 
 def test_an_exported_models_own_settings_are_compared_with_the_specs(tmp_path, monkeypatch, logged):
-    monkeypatch.setattr("taomagic.engine.export.runtime.OnnxModel", Exported)
+    monkeypatch.setattr("taomagic.engine.inference.models.open_engine", Exported)
     model = load_predictor(tmp_path / "m.onnx", "", CPU, LIMITS, shown_as="m.onnx")
     (tmp_path / "spec.txt").write_text(SPEC)
     experiment = read_experiment(tmp_path / "spec.txt", purpose="inference", shown_as="spec.txt")
