@@ -15,9 +15,9 @@ from taomagic.engine.console import say
 from taomagic.engine.export.deepstream import DeepStreamModel, write_deepstream_files
 from taomagic.engine.export.onnx import Description, Exported, require_opset
 from taomagic.engine.export.tensor_scales import write_scales
-from taomagic.engine.ssd.model import parameter_count
 from taomagic.engine.status import StatusLog
 from taomagic.engine.storage.model_file import EXPORT_SUFFIXES, write_onnx
+from taomagic.engine.weights.state import parameter_count
 from taomagic.errors import UsageProblem
 from taomagic.project.paths import PathMap
 

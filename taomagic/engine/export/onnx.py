@@ -22,7 +22,7 @@ from torch.jit._trace import TracerWarning
 
 from taomagic import __version__
 from taomagic.engine.export.tensor_scales import mark_quantizers, take_scales
-from taomagic.engine.ssd.model import parameter_count
+from taomagic.engine.weights.state import parameter_count
 from taomagic.errors import UsageProblem
 
 #: SSD's tail needs 12; PyTorch's TorchScript exporter, ten times as fast as the newer one, ends at 20.
@@ -106,6 +106,7 @@ def export_network(
         mark_quantizers(twin)
     traced = twin if wrap is None else wrap(twin).eval()
     exported = _trace(traced, architecture.input_shape, input_name, output_names, opset, batch_size)
+    _drop_aliases(exported.graph)
     scales = take_scales(exported)
     if append is not None:
         append(exported)
@@ -167,6 +168,26 @@ def _trace(
             dynamo=False,
         )
     return onnx.load_from_string(buffer.getvalue())
+
+
+def _drop_aliases(graph: onnx.GraphProto) -> None:
+    """Let equal weights (biases of zero, mostly) be used as they are.
+
+    PyTorch's exporter writes them once and hands them on through ``Identity`` nodes, behind which TensorRT's parser and
+    the calibration no longer see a constant.
+    """
+    stored = {tensor.name for tensor in graph.initializer}
+    source: dict[str, str] = {}
+    kept = []
+    for node in graph.node:
+        if node.op_type == "Identity" and source.get(node.input[0], node.input[0]) in stored:
+            source[node.output[0]] = source.get(node.input[0], node.input[0])
+        else:
+            kept.append(node)
+    for node in kept:
+        node.input[:] = [source.get(name, name) for name in node.input]
+    del graph.node[:]
+    graph.node.extend(kept)
 
 
 def _common_metadata(model: nn.Module, architecture: Description) -> dict[str, Any]:

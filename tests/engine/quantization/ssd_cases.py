@@ -7,7 +7,7 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from taomagic.engine.boxes import decode
@@ -15,6 +15,7 @@ from taomagic.engine.quantization import QuantizedConv2d
 from taomagic.engine.quantization.fake_quantize import fake_quantize_weight
 from taomagic.engine.ssd.anchors import AnchorSettings
 from taomagic.engine.ssd.model import SSD, Architecture
+from tests.engine.export.integers import insert_integers
 
 ANCHORS = AnchorSettings(
     ((1.0, 2.0, 0.5),) * 6, (0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.05), two_boxes_for_ar1=True, clip_boxes=False,
@@ -71,7 +72,7 @@ def onnx_predictions(
     for name in ("scores", "boxes"):
         proto.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
     if scales is not None:
-        _insert_integers(proto.graph, scales)
+        insert_integers(proto.graph, scales)
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
@@ -79,34 +80,3 @@ def onnx_predictions(
     session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     probabilities, boxes = session.run(["scores", "boxes"], {"Input": x.numpy()})
     return probabilities, boxes
-
-
-def _insert_integers(graph: onnx.GraphProto, scales: dict[str, float]) -> None:
-    """Put QuantizeLinear and DequantizeLinear behind each tensor that has a scale."""
-    produced = {name for node in graph.node for name in node.output} | {value.name for value in graph.input}
-    assert produced.issuperset(scales), sorted(set(scales) - produced)
-    zero = numpy_helper.from_array(np.int8(0), "zero_point")
-    graph.initializer.append(zero)
-    nodes = []
-    rounded = {name: f"{name}/rounded" for name in scales}
-    for name, scale in scales.items():
-        graph.initializer.append(numpy_helper.from_array(np.float32(scale / 127), f"{name}/step"))
-        parameters = [f"{name}/step", zero.name]
-        nodes.append(
-            (
-                name,
-                [
-                    helper.make_node("QuantizeLinear", [name, *parameters], [f"{name}/integers"]),
-                    helper.make_node("DequantizeLinear", [f"{name}/integers", *parameters], [rounded[name]]),
-                ],
-            )
-        )
-    pairs = dict(nodes)
-    ordered = [node for name in pairs if name in {v.name for v in graph.input} for node in pairs[name]]
-    for node in graph.node:
-        node.input[:] = [rounded.get(name, name) for name in node.input]
-        ordered.append(node)
-        for name in node.output:
-            ordered += pairs.get(name, [])
-    del graph.node[:]
-    graph.node.extend(ordered)
