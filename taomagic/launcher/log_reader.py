@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taomagic.launcher import hints, records
-from taomagic.launcher.events import Event, EventReader
+from taomagic.launcher.event_reader import EventReader
+from taomagic.launcher.events import Event
 from taomagic.launcher.progress import Progress, Snapshot
 from taomagic.launcher.states import JobState
 
@@ -35,7 +36,8 @@ class LogReader:
         if back is not None:
             with contextlib.suppress(OSError):
                 self._offset = max(0, job.log_path.stat().st_size - back)
-        status = job.record.get("status_file")
+        # DetectNet_v2 prints its learning rates, and counts epochs from 0 in this file.
+        status = job.record.get("status_file") if job.command.task != "detectnet_v2" else None
         self._status = (
             records.StatusFile(Path(status), int(job.record.get("status_offset", 0))) if status else None
         )

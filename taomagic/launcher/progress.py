@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from taomagic.launcher.events import (
     Activity,
+    EpochEnded,
     EpochStarted,
     Estimated,
     Event,
@@ -32,6 +33,8 @@ TAIL_LINES = 200
 SERIES_POINTS = 500
 #: Different errors and warnings that a snapshot carries.
 PROBLEMS = 20
+#: Numbers that have no course worth drawing.
+_FACTS = frozenset({"parameters", "model_mb", "ms_per_image", "images_per_second"})
 
 
 @dataclass(frozen=True)
@@ -178,10 +181,12 @@ class Progress:
                 self._bar = ""
             case EpochStarted(epoch=epoch, epochs=epochs):
                 self._end_epoch(now)
-                self._epoch, self._epochs = epoch, epochs
+                self._epoch, self._epochs = epoch, epochs or self._epochs
                 self._epoch_began, self._step, self._activity = now, None, None
             case Step():
                 self._take_step(event)
+            case EpochEnded():
+                self._take_end(event)
             case Activity():
                 self._activity = event
             case Metric(name=name, value=value, class_name=class_name):
@@ -284,6 +289,22 @@ class Progress:
             self._epoch_seconds.append(step.seconds)
             self._history.setdefault(self._epoch, {"epoch": self._epoch}).update(values)
 
+    def _take_end(self, ended: EpochEnded) -> None:
+        self._activity = None
+        if self._step is not None and ended.epoch == self._epoch:
+            self._step = replace(self._step, step=self._step.steps, eta_s=0.0)
+        values = dict(ended.values)
+        for name, value in values.items():
+            points = self._series.get(name)
+            if (
+                not points or points[-1][0] <= ended.epoch
+            ):  # a step of the next epoch may have been told before
+                self._point(name, float(ended.epoch), value)
+            self._metrics[name] = value
+        self._history.setdefault(ended.epoch, {"epoch": ended.epoch}).update(values)
+        if ended.seconds is not None:
+            self._epoch_seconds.append(ended.seconds)
+
     def _end_epoch(self, now: float) -> None:
         """Correct the epoch's length, which the bar gives without validation and saving, by the clock."""
         if self._epoch_began is not None and self._epoch_seconds and now:
@@ -291,7 +312,7 @@ class Progress:
 
     def _measure(self, name: str, value: float) -> None:
         self._metrics[name] = value
-        if self._epoch is not None:
+        if self._epoch is not None and name not in _FACTS:
             self._point(name, float(self._epoch), value)
             self._history.setdefault(self._epoch, {"epoch": self._epoch})[name] = value
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from taomagic.errors import EnvironmentProblem
-from taomagic.launcher import events, records
+from taomagic.launcher import lines, records
 from taomagic.launcher.job import Job
 from taomagic.project.paths import PathMap, read_pairs
 from taomagic.view.draw_svg import evenly
@@ -127,7 +127,7 @@ def object_counts(log: Path) -> dict[str, int]:
     _, found, table = text.rpartition(_TOTALS)
     counts: dict[str, int] = {}
     for line in table.splitlines() if found else ():
-        match = _COUNT.search(events.clean(line))
+        match = _COUNT.search(lines.clean(line))
         if match is not None:
             name = ast.literal_eval(match["name"]).decode("utf-8", "replace")
             counts[name] = int(match["count"])
@@ -247,7 +247,7 @@ def read_labels(path: Path) -> tuple[Box, ...] | None:
             continue
         if len(corners) == 4 and all(math.isfinite(value) for value in (*corners, confidence or 0.0)):
             x1, y1, x2, y2 = corners
-            boxes.append(Box(x1, y1, x2, y2, events.clean(fields[0]), confidence))
+            boxes.append(Box(x1, y1, x2, y2, lines.clean(fields[0]), confidence))
     return tuple(boxes)
 
 

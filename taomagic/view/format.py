@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import unicodedata
 
-from taomagic.launcher import events
+from taomagic.launcher import lines
 from taomagic.launcher.log_forms import split_log
 from taomagic.launcher.states import JobState
 
@@ -27,6 +27,7 @@ _SHORT_NAMES = {
     "pruning_ratio": "pruning ratio",
     "model_mb": "model file (MB)",
     "ms_per_image": "ms per image",
+    "images_per_second": "images per second",
 }
 
 
@@ -75,7 +76,7 @@ def clean(text: str, *, width: int | None = None) -> str:
         The greatest number of characters to keep; a longer line ends in ``…``.
     """
     # A lone surrogate (a file name in another encoding) can't be written to a page or a notebook.
-    text = events.clean(text).encode("utf-8", "replace").decode()
+    text = lines.clean(text).encode("utf-8", "replace").decode()
     if width is not None and len(text) > width:
         return text[: max(width - 1, 0)] + "…"
     return text

@@ -58,6 +58,8 @@ class UsageMeter:
         """Return the training steps of the last seconds as images per second, or as steps where no batch is known."""
         if snapshot.epoch is None or snapshot.activity or not snapshot.steps or snapshot.step is None:
             return []
+        if "images_per_second" in snapshot.metrics:  # the command tells it itself
+            return []
         done = (snapshot.epoch - 1) * snapshot.steps + snapshot.step
         now = time.monotonic()
         if not self._steps or done > self._steps[-1][1]:

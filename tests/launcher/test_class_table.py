@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from taomagic.launcher.class_table import ClassTable
-from taomagic.launcher.events import EventReader, Metric
+from taomagic.launcher.event_reader import EventReader
+from taomagic.launcher.events import Metric
 
 RELEASE_3 = """\
 Mean average_precision (in %): 41.4135
@@ -55,4 +56,8 @@ def test_rows_become_the_average_precisions_of_the_job(text: str) -> None:
     metrics = [event for event in EventReader().feed(text.encode()) if isinstance(event, Metric)]
     by_class = {event.class_name: event.value for event in metrics if event.class_name}
     assert by_class["car"] == pytest.approx(0.82827)
-    assert {event.name for event in metrics} - {"mAP"} == {"AP_car", "AP_person sitting", "AP_cyclist"}
+    assert {event.name for event in metrics} - {"mAP", "ms_per_image"} == {
+        "AP_car",
+        "AP_person sitting",
+        "AP_cyclist",
+    }

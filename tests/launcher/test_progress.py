@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from taomagic.launcher import hints
-from taomagic.launcher.events import EventReader
+from taomagic.launcher.event_reader import EventReader
 from taomagic.launcher.progress import SERIES_POINTS, Progress, Snapshot
 from taomagic.launcher.states import JobState
 

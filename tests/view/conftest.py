@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from taomagic.launcher.events import EventReader
+from taomagic.launcher.event_reader import EventReader
 from taomagic.launcher.job import Update
 from taomagic.launcher.progress import Progress, Snapshot
 from taomagic.launcher.states import JobState

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from taomagic.launcher.events import EventReader
+from taomagic.launcher.event_reader import EventReader
 from taomagic.launcher.job import Update
 from taomagic.launcher.progress import Snapshot
 from taomagic.launcher.states import JobState
