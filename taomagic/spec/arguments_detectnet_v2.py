@@ -133,7 +133,8 @@ def _inference(p: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="model to use in place of the file's",
     )
-    p.add_argument("--enc_key", dest="key", help=HIDDEN)
+    # No default of its own: that of -k counts.
+    p.add_argument("--enc_key", dest="key", default=argparse.SUPPRESS, help=HIDDEN)
     add_key(p)
     p.add_argument("-b", "--batch_size", type=positive, metavar="N", help="in place of the file's batch_size")
     add_verbose(p)
