@@ -5,7 +5,9 @@ Each entry is ``("md", text)`` or ``("code", text)``; :mod:`taomagic.samples.bui
 
 from __future__ import annotations
 
-CELLS: tuple[tuple[str, str], ...] = (
+from taomagic.samples.notebook_cells import BOTH_CURVES, CURVES, INTERRUPTED, LABELS, PRUNED, Cell, show_spec
+
+CELLS: tuple[Cell, ...] = (
     (
         "md",
         """
@@ -58,32 +60,7 @@ data can take their place.
 """,
     ),
     ("code", "%tao samples create $LOCAL_DATA_DIR --count 400 --val 150 --testing 40"),
-    (
-        "md",
-        """
-Always look at your labels before you train: no network can learn from wrong boxes.
-""",
-    ),
-    (
-        "code",
-        """
-import os
-from pathlib import Path
-
-from taomagic.samples import gallery
-
-data = Path(os.environ["LOCAL_DATA_DIR"])
-gallery.show_boxes(data / "training/image_2", {"label": data / "training/label_2"}, count=6)
-""",
-    ),
-    (
-        "md",
-        """
-A label file has one line for each object: class, how far it is cut off (truncation), how far hidden (occlusion), viewing angle,
-the box (left, top, right, bottom in pixels), and its size and place in 3-D.
-""",
-    ),
-    ("code", 'print((data / "training/label_2/000000.txt").read_text())'),
+    *LABELS,
     (
         "md",
         """
@@ -95,7 +72,7 @@ know it. Specs at NVIDIA's full size come with taomagic too (`%tao samples specs
 """,
     ),
     ("code", "%tao samples specs ssd $LOCAL_SPECS_DIR"),
-    ("code", 'print((Path(os.environ["LOCAL_SPECS_DIR"]) / "ssd_tfrecords_kitti_train.txt").read_text())'),
+    show_spec("ssd_tfrecords_kitti_train.txt"),
     (
         "md",
         """
@@ -125,7 +102,7 @@ This is the spec. `learning_rate` rises softly, stays, and falls again; `validat
 network is measured on the images it does not train on.
 """,
     ),
-    ("code", 'print((Path(os.environ["LOCAL_SPECS_DIR"]) / "ssd_train_resnet10_sample.txt").read_text())'),
+    show_spec("ssd_train_resnet10_sample.txt"),
     (
         "code",
         """
@@ -136,14 +113,8 @@ network is measured on the images it does not train on.
     --gpus $NUM_GPUS
 """,
     ),
-    (
-        "md",
-        """
-If you interrupt the cell, or the computer goes to sleep for good, run the same cell again: it goes on after the last finished
-epoch. The training also survives a restart of the kernel: `%tao list` shows it, `%tao attach ID` brings it back.
-""",
-    ),
-    ("code", 'gallery.plot_training({"unpruned": unpruned_training})'),
+    INTERRUPTED,
+    CURVES,
     (
         "md",
         """
@@ -190,12 +161,7 @@ those below the threshold `-pth`. A higher threshold cuts more.
     -k $KEY
 """,
     ),
-    (
-        "md",
-        """
-The filters that are left have lost their partners. Measure what remains:
-""",
-    ),
+    PRUNED,
     (
         "code",
         """
@@ -225,7 +191,7 @@ the remaining filters take over. Its spec leaves out the regulariser, as NVIDIA 
     --gpus $NUM_GPUS
 """,
     ),
-    ("code", 'gallery.plot_training({"unpruned": unpruned_training, "retrained": retraining})'),
+    BOTH_CURVES,
     (
         "code",
         """
