@@ -14,7 +14,6 @@ from taomagic.engine.pruning.prune import prune
 from taomagic.engine.quantization import quantizers, without_quantization
 from taomagic.engine.ssd.model import SSD, Architecture, keras_name
 from taomagic.engine.ssd.onnx_export import export_onnx, export_with_scales
-from taomagic.engine.ssd.prune import HEADS
 from taomagic.engine.ssd.weights import model_from_file, save
 from taomagic.engine.training.regularizer import Regularizer
 from taomagic.spec.settings import NMSSettings
@@ -127,7 +126,7 @@ def test_every_backbone_trains_is_pruned_and_computes_the_same_from_its_export_i
         "threshold": 0.9,
         "granularity": 4,
         "min_filters": 4,
-        "excluded": HEADS,
+        "excluded": tuple(model.heads),
         "layer_name": keras_name,
     }
     report = prune(model.eval(), **names)
