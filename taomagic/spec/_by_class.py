@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from google.protobuf.message import Message
-
 from taomagic.spec.parse import SpecFile
-from taomagic.spec.validate import as_written
 
 
 def by_class(
@@ -32,8 +29,3 @@ def by_class(
             hint = f"Every class of cost_function_config needs one; there are {', '.join(sorted(found)) or 'none'}."
             raise spec.problem(f"{field} has no entry for the class {name!r}", field=field, hint=hint)
     return found
-
-
-def number(message: Message, name: str, default: float = 0.0) -> float:
-    """Return a float field as it was written, or the default where it wasn't."""
-    return as_written(getattr(message, name)) if message.HasField(name) else default

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, Final, Literal, cast
 
 from taomagic.spec import detectnet_v2_pb2
-from taomagic.spec._by_class import by_class, number
+from taomagic.spec._backbones import BACKBONES, frozen_blocks
+from taomagic.spec._by_class import by_class
 from taomagic.spec._resolve_detectnet_v2_boxes import resolve_clustering, resolve_rasterizer
 from taomagic.spec._resolve_detectnet_v2_data import resolve_augmentation, resolve_dataset, resolve_loss_mask
 from taomagic.spec._resolve_detectnet_v2_training import resolve_training
+from taomagic.spec._resolve_trackers import without_secrets
 from taomagic.spec._rules_detectnet_v2 import RULES
 from taomagic.spec.parse import SpecFile, read_spec
 from taomagic.spec.settings_detectnet_v2 import (
@@ -22,7 +24,7 @@ from taomagic.spec.settings_detectnet_v2 import (
     DetectNetModelSettings,
     Purpose,
 )
-from taomagic.spec.validate import as_written, broken, check_ranges, missing
+from taomagic.spec.validate import as_written, broken, check_ranges, missing, number
 
 Spec = SpecFile[detectnet_v2_pb2.Experiment]
 
@@ -62,8 +64,8 @@ _REQUIRED: Final[Mapping[Purpose, tuple[str, ...]]] = {
     ),
 }
 
-#: Number of layers by architecture; the first one is what an unset ``num_layers`` means.
-_LAYERS: Final[Mapping[str, tuple[int, ...]]] = {"resnet": (18, 10, 34, 50, 101), "vgg": (16, 19)}
+#: Numbers of layers where they aren't SSD's; the first one is what an unset ``num_layers`` means.
+_LAYERS: Final[Mapping[str, tuple[int, ...]]] = {"resnet": (18, 10, 34, 50, 101, 152, 200)}
 
 #: Fields that NVIDIA's DetectNet_v2 reads and doesn't use, and neither does the embedded engine.
 _WITHOUT_EFFECT: Final[Mapping[str, str]] = {
@@ -88,7 +90,7 @@ def resolve_experiment(path: Path, *, purpose: Purpose, shown_as: str | None = N
     present = {descriptor.name for descriptor, _ in message.ListFields()}
     return DetectNetExperiment(
         path=spec.path,
-        text=spec.text,
+        text=without_secrets(spec),
         random_seed=message.random_seed,
         classes=classes,
         model=_model(spec, notes) if "model_config" in present else None,
@@ -119,17 +121,15 @@ def _require(spec: Spec, name: str) -> None:
 
 def _model(spec: Spec, notes: list[str]) -> DetectNetModelSettings:
     config = spec.message.model_config
-    layers = _LAYERS.get(config.arch)
-    if config.num_layers and layers is None:
+    layers = _LAYERS.get(config.arch) or BACKBONES[config.arch].nlayers
+    if config.num_layers and not layers:
         notes.append(f"model_config.num_layers has no effect; {config.arch} has one size")
     wanted = config.num_layers or (layers[0] if layers else 0)
-    if layers is not None and wanted not in layers:
+    if layers and wanted not in layers:
         raise broken(spec, "model_config.num_layers", wanted, f"one of {', '.join(map(str, sorted(layers)))}")
     if config.arch == "darknet":
-        raise spec.problem(
-            "arch darknet is not supported: its stride of 32 doesn't fit the coverage maps, which have 16",
-            field="model_config.arch",
-            hint="Use arch: \"resnet\" or another one; in NVIDIA's containers this network doesn't fit either.",
+        notes.append(
+            "model_config.arch: darknet has stride 16 here; in NVIDIA's containers it has 32, and its training fails"
         )
     if config.use_pooling and config.arch in ("resnet", "vgg"):
         raise spec.problem(
@@ -150,12 +150,7 @@ def _model(spec: Spec, notes: list[str]) -> DetectNetModelSettings:
                 )
         if config.freeze_pretrained_layers:
             notes.append("model_config.freeze_pretrained_layers has no effect without pretrained_model_file")
-    blocks = []
-    for value in config.freeze_blocks:
-        if value != int(value) or value < 0:
-            allowed = "whole numbers of at least 0"
-            raise broken(spec, "model_config.freeze_blocks", as_written(value), allowed)
-        blocks.append(int(value))
+    _note_model_without_effect(config, notes)
     width = number(config, "width_multiplier", 1.0)
     if width != 1.0:
         notes.append(
@@ -176,10 +171,30 @@ def _model(spec: Spec, notes: list[str]) -> DetectNetModelSettings:
         allow_loaded_model_modification=config.allow_loaded_model_modification,
         freeze_pretrained_layers=config.freeze_pretrained_layers,
         freeze_bn=config.freeze_bn,
-        freeze_blocks=tuple(blocks),
+        freeze_blocks=frozen_blocks(spec, "model_config.freeze_blocks", config.arch, config.freeze_blocks),
         float16=precision == detectnet_v2_pb2.ModelConfig.TrainingPrecision.FLOAT16,
         width_multiplier=width,
     )
+
+
+def _note_model_without_effect(config: detectnet_v2_pb2.ModelConfig, notes: list[str]) -> None:
+    """Say which switches the architecture doesn't have."""
+    arch = config.arch
+    always = arch in ("mobilenet_v1", "mobilenet_v2", "efficientnet_b0")
+    for name, written, why in (
+        ("use_batch_norm", not config.use_batch_norm and always, f"{arch} always has it"),
+        ("use_batch_norm", config.use_batch_norm and arch == "squeezenet", f"{arch} never has it"),
+        ("all_projections", config.all_projections and arch != "resnet", "only resnet has projections"),
+        ("use_pooling", config.use_pooling and arch not in ("resnet", "vgg"), f"{arch} has its own poolings"),
+        ("dropout_rate", config.dropout_rate and arch != "mobilenet_v1", "only mobilenet_v1 has dropout"),
+        (
+            "freeze_bn",
+            config.freeze_bn and (arch == "squeezenet" or not (config.use_batch_norm or always)),
+            "there is no batch normalisation",
+        ),
+    ):
+        if written:
+            notes.append(f"model_config.{name} has no effect; {why}")
 
 
 def _cost(spec: Spec) -> CostSettings:

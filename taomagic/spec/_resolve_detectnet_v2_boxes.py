@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Literal, cast
 
 from taomagic.spec import detectnet_v2_pb2
-from taomagic.spec._by_class import by_class, number
+from taomagic.spec._by_class import by_class
 from taomagic.spec.parse import SpecFile
 from taomagic.spec.settings_detectnet_v2 import (
     ClassRasterizerSettings,
     ClusteringSettings,
     RasterizerSettings,
 )
-from taomagic.spec.validate import missing
+from taomagic.spec.validate import missing, number
 
 _Spec = SpecFile[detectnet_v2_pb2.Experiment]
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Final, Literal, cast
 
 from taomagic.spec import detectnet_v2_pb2
-from taomagic.spec._by_class import number
 from taomagic.spec._resolve_dataset import class_mapping
 from taomagic.spec.parse import SpecFile
 from taomagic.spec.settings_detectnet_v2 import (
@@ -17,7 +16,7 @@ from taomagic.spec.settings_detectnet_v2 import (
     LossMaskSettings,
     Purpose,
 )
-from taomagic.spec.validate import as_written, broken, missing
+from taomagic.spec.validate import as_written, broken, missing, number
 
 _Spec = SpecFile[detectnet_v2_pb2.Experiment]
 

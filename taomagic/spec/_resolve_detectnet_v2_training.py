@@ -6,8 +6,9 @@ from typing import Any, Literal, cast
 
 from taomagic.spec import detectnet_v2_pb2, ssd_pb2
 from taomagic.spec._resolve_trackers import resolve_clearml, resolve_wandb
+from taomagic.spec._resolve_training import cost_scaling, learning_rates, soft_start_and_annealing
 from taomagic.spec.parse import SpecFile
-from taomagic.spec.settings import CostScalingSettings, OptimizerSettings
+from taomagic.spec.settings import OptimizerSettings
 from taomagic.spec.settings_detectnet_v2 import (
     DetectNetTrainingSettings,
     DetectNetVisualizerSettings,
@@ -32,7 +33,7 @@ def resolve_training(spec: _Spec, classes: tuple[str, ...], notes: list[str]) ->
         regularizer=cast(Literal["NO_REG", "L1", "L2"], kind),
         regularizer_weight=0.0 if kind == "NO_REG" else as_written(config.regularizer.weight),
         optimizer=_optimizer(spec),
-        cost_scaling=_cost_scaling(config.cost_scaling) if config.cost_scaling.enabled else None,
+        cost_scaling=cost_scaling(config.cost_scaling) if config.cost_scaling.enabled else None,
         checkpoint_interval=config.checkpoint_interval or 10,
         enable_qat=config.enable_qat,
         visualizer=_visualizer(spec, classes, notes) if config.HasField("visualizer") else None,
@@ -47,15 +48,9 @@ def _schedule(spec: _Spec) -> SoftStartSettings | EarlyStoppingScheduleSettings:
         raise missing(spec, f"{_FIELD}.learning_rate.soft_start_annealing_schedule", hint=hint)
     field = f"{_FIELD}.learning_rate.{name}"
     schedule: Any = getattr(config.learning_rate, name)
-    low, high = as_written(schedule.min_learning_rate), as_written(schedule.max_learning_rate)
-    if low > high:
-        raise broken(spec, f"{field}.min_learning_rate", low, f"<= max_learning_rate ({high:g})")
+    low, high = learning_rates(spec, field, schedule)
     if name == "soft_start_annealing_schedule":
-        start, annealing = as_written(schedule.soft_start), as_written(schedule.annealing)
-        if not start < annealing:
-            hint = "Both are fractions of the training: the rise ends at soft_start, the fall begins at annealing."
-            raise broken(spec, f"{field}.soft_start", start, f"< annealing ({annealing:g})", hint=hint)
-        return SoftStartSettings(low, high, start, annealing)
+        return SoftStartSettings(low, high, *soft_start_and_annealing(spec, field, schedule))
     period = spec.message.evaluation_config.validation_period_during_training
     if not period <= schedule.patience_steps <= config.num_epochs:
         allowed = f">= validation_period_during_training ({period}) and <= num_epochs ({config.num_epochs})"
@@ -85,12 +80,6 @@ def _optimizer(spec: _Spec) -> OptimizerSettings:
         name: as_written(getattr(adam, name)) for name in ("epsilon", "beta1", "beta2")
     }
     return OptimizerSettings("adam", {**parameters, "amsgrad": adam.amsgrad})
-
-
-def _cost_scaling(config: ssd_pb2.CostScalingConfig) -> CostScalingSettings:
-    return CostScalingSettings(
-        initial_exponent=config.initial_exponent, increment=config.increment, decrement=config.decrement
-    )
 
 
 def _visualizer(spec: _Spec, classes: tuple[str, ...], notes: list[str]) -> DetectNetVisualizerSettings:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
+from taomagic.spec._backbones import BACKBONES, frozen_blocks
 from taomagic.spec.arithmetic import Nested, Number, evaluate
 from taomagic.spec.parse import SpecFile
 from taomagic.spec.settings import SSDModelSettings
@@ -15,40 +15,6 @@ from taomagic.spec.validate import PREFIX, as_written, broken, missing
 FEATURE_MAPS: Final = 6
 
 _BLOCK: Final = "ssd_config"
-
-
-class Blocks(NamedTuple):
-    """The ids of ``freeze_blocks``, which count from the input on."""
-
-    first: int
-    last: int
-    meaning: str
-
-
-class Backbone(NamedTuple):
-    """What a spec can say about an architecture."""
-
-    nlayers: tuple[int, ...]  #: empty: there is one size
-    blocks: Blocks
-
-
-#: The document's architectures, and efficientnet_b0, which NVIDIA's code has as well.
-BACKBONES: Final[Mapping[str, Backbone]] = {
-    "resnet": Backbone(
-        (10, 18, 34, 50, 101), Blocks(0, 4, "0 is the first convolution, 1 to 4 are the stages.")
-    ),
-    "vgg": Backbone((16, 19), Blocks(1, 5, "1 to 5 are the blocks; there is no 0.")),
-    "darknet": Backbone((19, 53), Blocks(0, 5, "0 is the first convolution, 1 to 5 are the blocks.")),
-    "googlenet": Backbone((), Blocks(0, 9, "0 is the stem, 1 to 9 are the inception blocks 3a to 5b.")),
-    "mobilenet_v1": Backbone((), Blocks(0, 11, "0 is the first convolution, 1 to 11 are the blocks.")),
-    "mobilenet_v2": Backbone((), Blocks(0, 13, "0 is the first convolution, 1 to 13 are the blocks.")),
-    "squeezenet": Backbone(
-        (), Blocks(0, 8, "0 is the first convolution, 1 to 8 are the fire modules 2 to 9.")
-    ),
-    "efficientnet_b0": Backbone(
-        (), Blocks(0, 8, "0 is the stem, 1 to 7 are the stages, 8 is the last convolution.")
-    ),
-}
 
 
 def resolve_model(spec: SpecFile[Experiment], notes: list[str]) -> SSDModelSettings:
@@ -87,7 +53,7 @@ def resolve_model(spec: SpecFile[Experiment], notes: list[str]) -> SSDModelSetti
         neg_pos_ratio=as_written(config.neg_pos_ratio) or 3.0,
         pos_iou_thresh=as_written(config.pos_iou_thresh) or 0.5,
         neg_iou_thresh=as_written(config.neg_iou_thresh) or 0.5,
-        freeze_blocks=_freeze_blocks(spec),
+        freeze_blocks=frozen_blocks(spec, f"{_BLOCK}.freeze_blocks", config.arch, config.freeze_blocks),
         freeze_bn=config.freeze_bn,
     )
 
@@ -115,16 +81,6 @@ def _nlayers(spec: SpecFile[Experiment], notes: list[str]) -> int:
     if config.nlayers not in valid:
         raise broken(spec, field, config.nlayers, f"one of {', '.join(map(str, valid))} for {arch}")
     return config.nlayers
-
-
-def _freeze_blocks(spec: SpecFile[Experiment]) -> tuple[int, ...]:
-    config = spec.message.ssd_config
-    first, last, meaning = BACKBONES[config.arch].blocks
-    for index, block in enumerate(config.freeze_blocks):
-        if not first <= block <= last:
-            field = f"{_BLOCK}.freeze_blocks[{index}]"
-            raise broken(spec, field, block, f"{first} to {last} for {config.arch}", hint=meaning)
-    return tuple(sorted(set(config.freeze_blocks)))
 
 
 def _aspect_ratios(spec: SpecFile[Experiment], notes: list[str]) -> tuple[tuple[float, ...], ...]:

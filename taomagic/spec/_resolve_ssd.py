@@ -12,6 +12,7 @@ from taomagic.spec import ssd_pb2
 from taomagic.spec._resolve_dataset import resolve_dataset
 from taomagic.spec._resolve_model import resolve_model
 from taomagic.spec._resolve_trackers import resolve_clearml, resolve_wandb, without_secrets
+from taomagic.spec._resolve_training import cost_scaling, learning_rates, soft_start_and_annealing
 from taomagic.spec.parse import SpecFile, read_spec
 from taomagic.spec.settings import (
     AugmentationSettings,
@@ -27,7 +28,7 @@ from taomagic.spec.settings import (
     TrainingSettings,
     VisualizerSettings,
 )
-from taomagic.spec.validate import as_written, broken, check_ranges, missing, refuse_unsupported
+from taomagic.spec.validate import as_written, broken, check_ranges, missing, number, refuse_unsupported
 
 _Spec = SpecFile[ssd_pb2.Experiment]
 
@@ -100,10 +101,6 @@ def resolve_experiment(path: Path, *, purpose: Purpose, shown_as: str | None = N
     )
 
 
-def _float(message: Message, name: str, default: float) -> float:
-    return as_written(getattr(message, name)) if message.HasField(name) else default
-
-
 def _training(spec: _Spec, notes: list[str]) -> TrainingSettings:
     config = spec.message.training_config
     for field in ("learning_rate", "regularizer"):
@@ -115,15 +112,8 @@ def _training(spec: _Spec, notes: list[str]) -> TrainingSettings:
             spec, name, hint="It holds min_learning_rate, max_learning_rate, soft_start and annealing."
         )
     schedule = config.learning_rate.soft_start_annealing_schedule
-    low, high = as_written(schedule.min_learning_rate), as_written(schedule.max_learning_rate)
-    if low > high:
-        raise broken(spec, f"{name}.min_learning_rate", low, f"<= max_learning_rate ({high:g})")
-    soft_start, annealing = as_written(schedule.soft_start), as_written(schedule.annealing)
-    if not soft_start < annealing:
-        hint = (
-            "Both are fractions of the training: the rise ends at soft_start, the fall begins at annealing."
-        )
-        raise broken(spec, f"{name}.soft_start", soft_start, f"< annealing ({annealing:g})", hint=hint)
+    low, high = learning_rates(spec, name, schedule)
+    soft_start, annealing = soft_start_and_annealing(spec, name, schedule)
     regularizer, weight = _regularizer(spec)
     if config.HasField("optimizer"):
         notes.append(
@@ -159,12 +149,7 @@ def _cost_scaling(config: ssd_pb2.CostScalingConfig, notes: list[str]) -> CostSc
     notes.append(
         "training_config.cost_scaling scales the loss of mixed precision; without --use_amp it has nothing to do"
     )
-    # The values of NVIDIA's sample specs, which are also the defaults of its documentation.
-    return CostScalingSettings(
-        initial_exponent=config.initial_exponent if config.HasField("initial_exponent") else 20.0,
-        increment=config.increment if config.HasField("increment") else 0.005,
-        decrement=config.decrement if config.HasField("decrement") else 1.0,
-    )
+    return cost_scaling(config)
 
 
 def _note_not_enabled(
@@ -305,17 +290,17 @@ def _augmentation(spec: _Spec) -> AugmentationSettings:
         output_width=config.output_width,
         output_height=config.output_height,
         output_channel=config.output_channel,
-        random_crop_min_scale=_float(config, "random_crop_min_scale", 0.3),
-        random_crop_max_scale=_float(config, "random_crop_max_scale", 1.0),
-        random_crop_min_ar=_float(config, "random_crop_min_ar", 0.5),
-        random_crop_max_ar=_float(config, "random_crop_max_ar", 2.0),
-        zoom_out_min_scale=_float(config, "zoom_out_min_scale", 1.0),
-        zoom_out_max_scale=_float(config, "zoom_out_max_scale", 4.0),
+        random_crop_min_scale=number(config, "random_crop_min_scale", 0.3),
+        random_crop_max_scale=number(config, "random_crop_max_scale", 1.0),
+        random_crop_min_ar=number(config, "random_crop_min_ar", 0.5),
+        random_crop_max_ar=number(config, "random_crop_max_ar", 2.0),
+        zoom_out_min_scale=number(config, "zoom_out_min_scale", 1.0),
+        zoom_out_max_scale=number(config, "zoom_out_max_scale", 4.0),
         brightness=config.brightness if config.HasField("brightness") else 32,
-        contrast=_float(config, "contrast", 0.5),
-        saturation=_float(config, "saturation", 0.5),
+        contrast=number(config, "contrast", 0.5),
+        saturation=number(config, "saturation", 0.5),
         hue=config.hue if config.HasField("hue") else 18,
-        random_flip=_float(config, "random_flip", 0.5),
+        random_flip=number(config, "random_flip", 0.5),
         image_mean=_image_mean(spec),
     )
     for name in ("random_crop_{}_scale", "random_crop_{}_ar", "zoom_out_{}_scale"):

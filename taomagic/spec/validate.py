@@ -30,6 +30,7 @@ __all__ = [
     "check_ranges",
     "fields_of",
     "missing",
+    "number",
     "refuse_unsupported",
 ]
 
@@ -146,6 +147,11 @@ def as_written(value: float) -> float:
         if struct.pack("f", short) == struct.pack("f", value):
             return short
     return value
+
+
+def number(message: Message, name: str, default: float = 0.0) -> float:
+    """Return a float field as it was written, or the default where it wasn't."""
+    return as_written(getattr(message, name)) if message.HasField(name) else default
 
 
 def fields_of(message: Message, prefix: str = "") -> Iterator[tuple[str, FieldDescriptor, Any]]:

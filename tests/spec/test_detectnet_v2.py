@@ -79,6 +79,31 @@ def test_the_training_file_has_the_values_of_nvidias(read: Callable[..., DetectN
     assert experiment.notes == ()
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "note"),
+    [
+        ('arch: "resnet"', 'arch: "googlenet" all_projections: true', "only resnet has projections"),
+        ("use_batch_norm: true", "use_batch_norm: true dropout_rate: 0.5", "only mobilenet_v1 has dropout"),
+        ("use_batch_norm: true", "freeze_bn: true", "freeze_bn has no effect"),
+        ('arch: "resnet"', 'arch: "squeezenet"', "squeezenet never has it"),
+        ("num_layers: 18", 'num_layers: 19 arch: "darknet"', "darknet has stride 16 here"),
+    ],
+)
+def test_what_a_network_does_not_have_is_noted(
+    read: Callable[..., DetectNetExperiment], old: str, new: str, note: str
+) -> None:
+    text = TRAIN.replace('arch: "resnet"', "") if "darknet" in new else TRAIN
+    assert any(note in each for each in read(changed(old, new, text)).notes)
+
+
+def test_blocks_are_frozen_by_their_numbers_once(read: Callable[..., DetectNetExperiment]) -> None:
+    model = read(
+        changed("use_batch_norm: true", "freeze_blocks: 1.0 freeze_blocks: 0 freeze_blocks: 1.0")
+    ).model
+    assert model is not None
+    assert model.freeze_blocks == (0, 1)
+
+
 def test_the_retraining_files_differ_in_the_model_and_in_qat_only(
     read: Callable[..., DetectNetExperiment],
 ) -> None:
@@ -120,9 +145,11 @@ MISTAKES = [
     ("clustering_algorithm: DBSCAN", "clustering_algorithm: HYBRID", "inference files only", "HYBRID"),
     ("clustering_algorithm: DBSCAN", "clustering_algorithm: KMEANS", "no value", "KMEANS"),
     ('arch: "resnet"', 'arch: "densenet"', "one of resnet, vgg", "densenet"),
-    ('arch: "resnet"', 'arch: "darknet"', "stride of 32", "darknet"),
-    ("num_layers: 18", "num_layers: 20", "one of 10, 18, 34, 50, 101", "num_layers"),
+    ("num_layers: 18", "num_layers: 20", "one of 10, 18, 34, 50, 101, 152, 200", "num_layers"),
     ("use_batch_norm: true", "use_pooling: true", "stride is not 16", "use_pooling"),
+    ("use_batch_norm: true", "freeze_blocks: 5.0", "0 to 4 for resnet", "freeze_blocks"),
+    ("use_batch_norm: true", "freeze_blocks: 0.5", "0 to 4 for resnet", "freeze_blocks"),
+    ('arch: "resnet"', 'arch: "darknet"', "one of 19, 53", "num_layers"),
     ("scale: 35.0", "scale: 0", "> 0", "scale: 0"),
     ("cov {\n    }", "", "objective_set.cov should be set", "objective_set {"),
     ("first_validation_epoch: 30", "first_validation_epoch: 0", "> 0", "first_validation_epoch"),

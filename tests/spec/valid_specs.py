@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from hypothesis import strategies as st
 
-from taomagic.spec._resolve_model import BACKBONES
+from taomagic.spec._backbones import BACKBONES
 
 #: What stands behind a name: a number or word as written, a text (to be quoted), a list of them, or a block.
 Value: TypeAlias = "str | Text | list[Any] | Block"

@@ -18,7 +18,7 @@ from taomagic.engine.ssd.anchors import AnchorSettings
 from taomagic.engine.ssd.model import EXPANSIONS, SSD, Architecture, keras_name, parameter_count
 from taomagic.engine.ssd.onnx_export import export_onnx
 from taomagic.engine.ssd.weights import freeze
-from taomagic.spec._resolve_model import BACKBONES
+from taomagic.spec._backbones import BACKBONES
 from taomagic.spec.settings import NMSSettings, SSDExperiment, SSDModelSettings
 
 #: The SSD document's sample: 4, 6, 6, 6, 4 and 4 anchors a cell with the second box for ratio 1.
