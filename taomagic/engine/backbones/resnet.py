@@ -19,13 +19,21 @@ BLOCKS = {
     34: (3, 4, 6, 3),
     50: (3, 4, 6, 3),
     101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+    200: (3, 24, 36, 3),
 }
 #: Numbers of layers whose blocks are bottlenecks: 1×1, 3×3 and a 1×1 that widens fourfold.
-BOTTLENECKS = (50, 101)
+BOTTLENECKS = (50, 101, 152, 200)
 STAGE_CHANNELS = (64, 128, 256, 512)
 STAGE_STRIDES = (2, 2, 2, 1)
 #: The stage whose output is the tap: stride 8, the map for small objects.
 TAP_STAGE = 2
+
+
+def block_name(stage: int, index: int) -> str:
+    """Return TAO's name of a block: ``block_1a``, ``block_1b``, …; behind ``z`` come ``aa``, ``ab``, …."""
+    letters = f"a{chr(ord('a') + index - 26)}" if index >= 26 else chr(ord("a") + index)
+    return f"block_{stage}{letters}"
 
 
 class BasicBlock(nn.Module):
@@ -134,12 +142,12 @@ class BottleneckBlock(nn.Module):
 
 
 class ResNet(Backbone):
-    """ResNet-10, 18, 34, 50 or 101 without its classifier.
+    """ResNet-10, 18, 34, 50, 101, 152 or 200 without its classifier.
 
     Parameters
     ----------
     nlayers
-        10, 18, 34, 50 or 101.
+        10, 18, 34, 50, 101, 152 or 200.
     in_channels
         1 or 3.
     widths
@@ -159,7 +167,7 @@ class ResNet(Backbone):
         self.block_names: list[list[str]] = []
         kind = BottleneckBlock if nlayers in BOTTLENECKS else BasicBlock
         for stage, count in enumerate(BLOCKS[nlayers], start=1):
-            names = [f"block_{stage}{chr(ord('a') + i)}" for i in range(count)]
+            names = [block_name(stage, i) for i in range(count)]
             for i, name in enumerate(names):
                 stride = STAGE_STRIDES[stage - 1] if i == 0 else 1
                 projection = all_projections or i == 0

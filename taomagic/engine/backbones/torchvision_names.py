@@ -105,7 +105,7 @@ def _resnet(state: Mapping[str, Tensor]) -> Network:
     passing = []
     for stage, count in enumerate(blocks, start=1):
         for i in range(count):
-            ours, theirs = f"block_{stage}{chr(ord('a') + i)}", f"layer{stage}.{i}"
+            ours, theirs = resnet.block_name(stage, i), f"layer{stage}.{i}"
             for number in range(1, convolutions + 1):
                 units.append(Unit(f"{ours}.conv_{number}", f"{theirs}.conv{number}", f"{theirs}.bn{number}"))
             if f"{theirs}.downsample.0.weight" in state:

@@ -30,7 +30,7 @@ from taomagic.engine.backbones.base import keras_name
 from taomagic.engine.storage.atomic import atomic_write
 from taomagic.engine.storage.foreign import FIRST_BYTES, Form, describe_foreign, form_of
 from taomagic.engine.storage.header import open_model_file
-from taomagic.engine.storage.keras_file import from_keras, read_keras, read_strings
+from taomagic.engine.storage.keras_file import from_keras, read_input_shape, read_keras, read_strings
 from taomagic.errors import ModelFileProblem
 
 #: HDF5 keeps an attribute in the object's header of 64 KiB. As in Keras, longer ones go into numbered parts.
@@ -59,11 +59,14 @@ class Hdf5Content:
         The optimizer's tensors by name.
     description
         Our JSON data, or ``None`` for a file from elsewhere.
+    input_shape
+        Channels, height and width of the input that a file from elsewhere tells, if it does.
     """
 
     weights: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     description: dict[str, Any] | None
+    input_shape: tuple[int, int, int] | None = None
 
 
 def write_hdf5(path: str | Path, content: Hdf5Content) -> None:
@@ -135,7 +138,7 @@ def read_hdf5(path: str | Path) -> Hdf5Content:
 def _read(file: h5py.File, path: Path) -> Hdf5Content:
     parts = read_strings(file, "taomagic")
     if not parts:
-        return Hdf5Content(read_keras(file, path), {}, None)
+        return Hdf5Content(read_keras(file, path), {}, None, read_input_shape(file))
     description = json.loads("".join(parts))
     weights = {name: from_keras(file[place], place) for name, place in description.pop("places").items()}
     optimizer: dict[str, Tensor] = {}

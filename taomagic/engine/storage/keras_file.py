@@ -124,6 +124,26 @@ def read_keras(file: h5py.File, path: Path) -> dict[str, Tensor]:
     return weights
 
 
+def read_input_shape(file: h5py.File) -> tuple[int, int, int] | None:
+    """Return channels, height and width of the input that a Keras file's network was built for.
+
+    ``None`` where the file has no description of the network, or one that leaves the size open.
+    """
+    if "model_config" not in file.attrs:
+        return None
+    text = file.attrs["model_config"]
+    for layer in _layers_of(json.loads(text.decode() if isinstance(text, bytes) else str(text))):
+        config = layer.get("config")
+        shape = config.get("batch_input_shape") if isinstance(config, dict) else None
+        if isinstance(shape, list) and len(shape) == 4 and all(isinstance(side, int) for side in shape[1:]):
+            first, second, third = shape[1:]
+            # Channels come first in TAO's networks. Height and width are never as small as 1 or 3.
+            return (
+                (third, first, second) if first not in (1, 3) and third in (1, 3) else (first, second, third)
+            )
+    return None
+
+
 def _leaf(name: str) -> str:
     return name.rpartition("/")[2].partition(":")[0]
 

@@ -55,7 +55,7 @@ class ModelFile:
     optimizer
         The optimizer's ``state_dict()``: tensors and plain values. ``None`` where training doesn't go on.
     extra
-        Any other JSON data.
+        Any other JSON data. A file that Keras wrote may tell the ``input_shape`` [channels, height, width] here.
     """
 
     architecture: dict[str, Any] | None
@@ -127,7 +127,8 @@ def load_model(path: str | Path, key: str = "", *, by_content: bool = False) -> 
     if plain:
         content = read_hdf5(path)
         if content.description is None:
-            return ModelFile(architecture=None, weights=content.weights)
+            extra = {} if content.input_shape is None else {"input_shape": list(content.input_shape)}
+            return ModelFile(architecture=None, weights=content.weights, extra=extra)
         return _model(path, content.description, content.weights, content.optimizer)
     payload = read_container(path, Kind.CHECKPOINT, key)
     stored = safetensors.torch.load(payload)

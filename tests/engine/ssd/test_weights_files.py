@@ -15,12 +15,14 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from taomagic.engine.backbones.base import keras_name
 from taomagic.engine.ssd import weights
-from taomagic.engine.ssd.model import SSD, Architecture, keras_name
+from taomagic.engine.ssd.model import SSD, Architecture
 from taomagic.engine.storage import container
 from taomagic.engine.weights.state import portable_state
 from taomagic.errors import ModelFileProblem
 from taomagic.spec.ssd import read_experiment
+from tests.engine.keras_files import keras_layers, write_keras
 from tests.engine.ssd import torchvision_nets as nets
 
 KEY = "a key"
@@ -104,72 +106,6 @@ class Start:
 @pytest.fixture
 def start(tmp_path: Path) -> Start:
     return Start(tmp_path)
-
-
-def keras_layers(model: SSD, *, backbone_only: bool = False) -> dict[str, dict[str, np.ndarray]]:
-    """Return a network's weights as Keras has them: by layer and name, in Keras' axis order."""
-    layers: dict[str, dict[str, np.ndarray]] = {}
-    for path, layer in model.named_modules():
-        if backbone_only and not path.startswith("backbone."):
-            continue
-        if isinstance(layer, nn.Conv2d):
-            depthwise = layer.groups > 1
-            array = layer.weight.detach().numpy().transpose((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))
-            layers[keras_name(path)] = {"depthwise_kernel" if depthwise else "kernel": array}
-            if layer.bias is not None:
-                layers[keras_name(path)]["bias"] = layer.bias.detach().numpy()
-        elif isinstance(layer, nn.BatchNorm2d):
-            layers[keras_name(path)] = {
-                "gamma": layer.weight.detach().numpy(),
-                "beta": layer.bias.detach().numpy(),
-                "moving_mean": layer.running_mean.numpy(),
-                "moving_variance": layer.running_var.numpy(),
-            }
-    return layers
-
-
-def write_keras(path: Path, layers: dict[str, dict[str, np.ndarray]], *, form: str = "model") -> None:
-    """Write a file in the layouts that Keras has had.
-
-    ``model``: ``model.save`` of 2.2, with the network as JSON and optimizer weights; ``weights``: ``save_weights``;
-    ``nested``: the network is a layer of another; ``tf2``: names made unique, and texts in place of bytes.
-    """
-    with h5py.File(path, "w") as file:
-        group = file if form == "weights" else file.create_group("model_weights")
-        group.attrs["backend"], group.attrs["keras_version"] = b"tensorflow", b"2.2.4"
-        names = {
-            layer: [f"{layer}{'_1' if form == 'tf2' else ''}/{a}:0" for a in arrays]
-            for layer, arrays in layers.items()
-        }
-        if form == "nested":
-            inner = group.create_group("model_1")
-            inner.attrs["weight_names"] = np.array([n for each in names.values() for n in each], dtype="S")
-            group.create_group("input_1").attrs["weight_names"] = np.array([], dtype="S1")
-            group.attrs["layer_names"] = np.array([b"input_1", b"model_1"])
-            owners = dict.fromkeys(layers, inner)
-        else:
-            group.create_group("input_1").attrs["weight_names"] = np.array([], dtype="S1")
-            texts = ["input_1", *layers]
-            group.attrs["layer_names"] = texts if form == "tf2" else np.array(texts, dtype="S")
-            owners = {layer: group.create_group(layer) for layer in layers}
-            for layer, owner in owners.items():
-                owner.attrs["weight_names"] = (
-                    names[layer] if form == "tf2" else np.array(names[layer], dtype="S")
-                )
-        for layer, arrays in layers.items():
-            for name, array in zip(names[layer], arrays.values(), strict=True):
-                owners[layer][name] = array
-        if form == "weights":
-            return
-        children = [{"class_name": "Layer", "name": layer, "config": {"name": layer}} for layer in layers]
-        children.append(
-            {"class_name": "Lambda", "name": "evil", "config": {"name": "evil", "function": ["4wEAAAA="]}}
-        )
-        whole = {"class_name": "Model", "config": {"name": "model_1", "layers": children}}
-        if form == "nested":
-            whole = {"class_name": "Model", "config": {"layers": [{**whole, "name": "model_1"}]}}
-        file.attrs["model_config"] = json.dumps(whole).encode()
-        file.create_dataset("optimizer_weights/SGD/iterations:0", data=7)
 
 
 def assert_taken(model: SSD, source: dict[str, Tensor], *, only: str = "") -> None:
