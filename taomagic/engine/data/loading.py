@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from taomagic.engine.data.augmentation import Labels, tidy
 from taomagic.engine.data.batch import Batch, collate
+from taomagic.engine.data.feed import READY_BATCHES, Feed, Workers, choose_workers
 from taomagic.engine.data.image_store import ImageStore
 from taomagic.engine.data.images import Pixels, mean_of, preprocess, resize_bilinear
 from taomagic.engine.data.labels import scaled_to_whole_pixels
-from taomagic.engine.data.prefetch import in_order, in_thread, one_ahead
+from taomagic.engine.data.prefetch import in_order, one_ahead
 from taomagic.engine.data.records import Collection, collect
-from taomagic.engine.data.samples import BatchPlan, Samples, planned, share_of
-from taomagic.engine.data.worker_pool import WorkerPool
+from taomagic.engine.data.samples import BatchPlan, Place, Samples, share_of
 from taomagic.errors import DataProblem, SpecProblem
 from taomagic.project.paths import PathMap
 from taomagic.spec.settings import AugmentationSettings, DatasetSettings, SSDExperiment, TrainingSettings
@@ -31,45 +29,20 @@ __all__ = ["Batch", "TrainingData", "ValidationData", "collate", "on_device", "p
 
 logger = logging.getLogger(__name__)
 
-#: A GPU is fed by this many processes at most; with more, this one, which hands their batches on, is the narrow place.
-_MOST_PROCESSES = 12
-#: Finished batches, in memory that a GPU can read by itself, that wait for it.
-_READY_BATCHES = 2
 
-
-@dataclass(frozen=True, slots=True)
-class Workers:
-    """Who prepares batches.
-
-    Attributes
-    ----------
-    count
-        0 for nobody: each batch is made when it is asked for.
-    processes
-        Whether they are processes, not threads.
-    """
-
-    count: int
-    processes: bool
-
-
-def choose_workers(
+def workers_for(
     settings: TrainingSettings | None,
     *,
     workers: int | None = None,
     use_multiprocessing: bool = False,
     on_gpu: bool = False,
 ) -> Workers:
-    """Decide who prepares batches.
-
-    ``n_workers`` threads, or processes with ``use_multiprocessing``, in the spec or on the command line. Where neither
-    is given: on a CPU nobody, as they would take the cores that the network needs; for a GPU as many processes as the
-    machine has cores to spare, of its share where several GPUs train.
+    """Decide who prepares batches, by the spec and the command line; see :func:`choose_workers`.
 
     Parameters
     ----------
     settings
-        ``training_config``.
+        ``training_config``, with ``n_workers`` and ``use_multiprocessing``.
     workers
         Number to take in place of ``n_workers``.
     use_multiprocessing
@@ -79,14 +52,7 @@ def choose_workers(
     """
     asked = workers if workers is not None else settings.n_workers if settings else None
     processes = use_multiprocessing or bool(settings and settings.use_multiprocessing)
-    if asked is None and (processes or on_gpu):
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # set by torchrun
-        spare = (
-            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        ) - 1
-        return Workers(max(1, min(_MOST_PROCESSES, spare // max(1, here))), processes=True)
-    count = asked or 0
-    return Workers(max(1, count) if processes else count, processes)
+    return choose_workers(asked, processes=processes, on_gpu=on_gpu)
 
 
 class TrainingData:
@@ -104,7 +70,7 @@ class TrainingData:
     seed
         Seed of order and changes.
     workers, use_multiprocessing, on_gpu
-        Who prepares batches; see :func:`choose_workers`. For a GPU, batches are also put into pinned memory, by a
+        Who prepares batches; see :func:`workers_for`. For a GPU, batches are also put into pinned memory, by a
         thread, while the network works.
     cache_bytes
         Memory for decoded images; by default chosen by :class:`ImageStore`.
@@ -126,29 +92,33 @@ class TrainingData:
         on_gpu: bool = False,
         cache_bytes: int | None = None,
     ) -> None:
-        # OpenCV's own threads gain nothing on images this small and fight with the network's.
-        cv2.setNumThreads(1)
         self._dataset, self._settings = _blocks(experiment)
         training = experiment.training
-        self.workers = choose_workers(
-            training, workers=workers, use_multiprocessing=use_multiprocessing, on_gpu=on_gpu
-        )
         self._ahead = training.max_queue_size if training else 1
         self._on_gpu = on_gpu
-        self._cache_bytes = cache_bytes
         self._data = collect(self._dataset.data_sources, self._dataset, paths, purpose="training")
         if not self._dataset.include_difficult:
             self._data.labels = _without_difficult(self._data.labels)
-        self._samples = Samples(
+        samples = Samples(
             self._data.encoded, self._data.labels, self._data.from_tfrecords, self._settings, seed
         )
-        self._store: ImageStore | None = None
-        self._pool: WorkerPool | None = None
+        self._feed = Feed(
+            samples,
+            self._batch,
+            workers_for(training, workers=workers, use_multiprocessing=use_multiprocessing, on_gpu=on_gpu),
+            on_gpu=on_gpu,
+            cache_bytes=cache_bytes,
+        )
         self._mean = mean_of(self._settings, tfrecords=self._data.from_tfrecords)
 
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self._data.encoded)
+
+    @property
+    def workers(self) -> Workers:
+        """Who prepares batches."""
+        return self._feed.workers
 
     @property
     def from_tfrecords(self) -> bool:
@@ -170,11 +140,7 @@ class TrainingData:
 
     def close(self) -> None:
         """Give decoded images back, and end the processes that prepare batches; a further epoch starts them anew."""
-        if self._pool is not None:
-            self._pool.close()
-        if self._store is not None:
-            self._store.close()
-        self._pool = self._store = None
+        self._feed.close()
 
     def epoch(
         self, epoch: int, batch_size: int, *, rank: int = 0, world_size: int = 1
@@ -204,34 +170,12 @@ class TrainingData:
         plans = [
             BatchPlan(epoch, number, batch_size, rank, world_size) for number in range(self.steps(batch_size))
         ]
-        batches = self._by_processes(plans) if self.workers.processes else self._by_threads(plans)
-        yield from in_thread(batches, _READY_BATCHES) if self._on_gpu else batches
-
-    def _by_threads(self, plans: Sequence[BatchPlan]) -> Generator[Batch, None, None]:
-        """Yield the batches of an epoch, made in this process."""
-        if self._store is None:
-            self._store = ImageStore(self._samples.decode, self._cache_bytes)
-        store = self._store
-        order = self._samples.order(plans[0].epoch)
-
-        def make(plan: BatchPlan) -> Batch:
-            indices, global_size = planned(order, plan)
-            shown = [self._samples.changed(store, plan.epoch, int(index)) for index in indices]
-            return self._batch(indices, shown, global_size)
-
-        yield from in_order([partial(make, plan) for plan in plans], self.workers.count, self._ahead)
-
-    def _by_processes(self, plans: Sequence[BatchPlan]) -> Generator[Batch, None, None]:
-        """Yield the batches of an epoch, made by other processes."""
-        if self._pool is None:
-            self._pool = WorkerPool(self._samples, self.workers.count, self._cache_bytes)
-        for indices, shown, global_size in self._pool.batches(plans, self._ahead):
-            yield self._batch(indices, shown, global_size)
+        yield from self._feed.batches(plans, self._ahead)
 
     def _batch(
-        self, indices: NDArray[np.int64], shown: Sequence[tuple[Pixels, Labels]], global_size: int
+        self, places: Sequence[Place], shown: Sequence[tuple[Pixels, Labels]], global_size: int
     ) -> Batch:
-        names = [self._data.encoded[index].name for index in indices]
+        names = [self._data.encoded[place.image].name for place in places]
         return collate(shown, names, self._settings, self._mean, global_size, pinned=self._on_gpu)
 
 
@@ -314,11 +258,11 @@ class ValidationData:
         """
         starts = range(rank * batch_size, len(self), world_size * batch_size)
         # OpenCV lets other threads run while it decodes and resizes, which is all that happens here.
-        threads = choose_workers(None, on_gpu=True).count if self._on_gpu else 0
+        threads = choose_workers(on_gpu=True).count if self._on_gpu else 0
         yield from in_order(
             [partial(self._batch, range(start, min(start + batch_size, len(self)))) for start in starts],
             threads,
-            threads + _READY_BATCHES,
+            threads + READY_BATCHES,
         )
 
     def _batch(self, indices: range) -> Batch:

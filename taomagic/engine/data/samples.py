@@ -1,15 +1,16 @@
 """What a training image looks like in an epoch: the order, and every random change of it.
 
-Randomness has no state: the changes of an image are keyed by (seed, epoch, index), the order by (seed, epoch). So any
-process can make any batch. The processes that prepare batches import this module; it must not import torch, which
-would cost each of them seconds and hundreds of megabytes.
+Randomness has no state: the changes of an image are keyed by the seed and its place in a pass over the data, the order
+by the seed and the pass. So any process can make any batch. The processes that prepare batches import this module and
+the networks' own samples; none may import torch, which would cost each process seconds and hundreds of megabytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import lru_cache
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,9 +56,52 @@ class BatchPlan:
     world_size: int
 
 
+class Place(NamedTuple):
+    """An image of a batch: in which pass over the data, at which place of it, which image of the data set."""
+
+    turn: int
+    position: int
+    image: int
+
+
+#: Boxes and classes of one image; each family of networks has its own.
+L_co = TypeVar("L_co", covariant=True)
+
+
+class Preparation(Protocol[L_co]):
+    """The training images and how they are changed; small, and can be sent to another process."""
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Return height and width of the changed images."""
+        ...
+
+    def sizes(self) -> list[tuple[int, int] | None]:
+        """Return width and height of each image as stored, ``None`` where that isn't known without decoding it."""
+        ...
+
+    def decode(self, index: int) -> Image:
+        """Return an image as stored, RGB, uint8.
+
+        Raises
+        ------
+        DataProblem
+            It is missing or damaged; says which.
+        """
+        ...
+
+    def places(self, plan: BatchPlan) -> tuple[list[Place], int]:
+        """Return the images of a plan, and how many the batch has on all processes."""
+        ...
+
+    def changed(self, store: Store, place: Place) -> tuple[Pixels, L_co]:
+        """Return an image as it is at a place, ``[height, width, 3]``, RGB, uint8 or float32, with its boxes."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """The training images and how they are changed; small, and can be sent to another process.
+    """SSD's training images and how they are changed; see :class:`Preparation`.
 
     Attributes
     ----------
@@ -77,23 +121,42 @@ class Samples:
     settings: AugmentationSettings
     seed: int
 
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Return height and width of the changed images."""
+        return self.settings.output_height, self.settings.output_width
+
+    def sizes(self) -> list[tuple[int, int] | None]:
+        """Return width and height of each image as stored."""
+        return [item.size() for item in self.encoded]
+
     def decode(self, index: int) -> Image:
         """Return an image as stored, RGB, uint8."""
         item = self.encoded[index]
         return images.decode(item.read(), item.name)
 
-    def order(self, epoch: int) -> NDArray[np.int64]:
-        """Return the order of all images in an epoch."""
-        return self._generator(epoch, ORDER).permutation(len(self.encoded))
+    def places(self, plan: BatchPlan) -> tuple[list[Place], int]:
+        """Return the images of a plan; an epoch has each image once, and its last batch may be smaller."""
+        order = shuffled(self.seed, plan.epoch, len(self.encoded))
+        start = plan.number * plan.batch_size
+        batch = order[start : start + plan.batch_size]
+        mine = share_of(batch, plan.rank, plan.world_size).tolist()
+        # The image, not its place, keys its changes.
+        return [Place(plan.epoch, image, image) for image in mine], len(batch)
 
-    def changed(self, store: Store, epoch: int, index: int) -> tuple[Pixels, Labels]:
+    def changed(self, store: Store, place: Place) -> tuple[Pixels, Labels]:
         """Return an image as it is in an epoch, RGB, uint8 or float32, at the output size, with its boxes."""
         augment = augment_tfrecord if self.from_tfrecords else augment_kitti
-        return augment(self._generator(epoch, index), store[index], self.labels[index], self.settings)
+        generator = keyed_generator(self.seed, place.turn, place.position)
+        return augment(generator, store[place.image], self.labels[place.image], self.settings)
 
-    def _generator(self, epoch: int, position: int) -> np.random.Generator:
-        """Return the generator of one image in one epoch."""
-        return keyed_generator(self.seed, epoch, position)
+
+@lru_cache(maxsize=4)
+def shuffled(seed: int, turn: int, count: int) -> NDArray[np.int64]:
+    """Return the order of all images in one pass over the data, not to be changed in place."""
+    order = keyed_generator(seed, turn, ORDER).permutation(count)
+    order.setflags(write=False)
+    return order
 
 
 def keyed_generator(seed: int, turn: int, position: int) -> np.random.Generator:
@@ -116,10 +179,3 @@ def share_of(batch: NDArray[np.int64], rank: int, world_size: int) -> NDArray[np
     if not 0 <= rank < world_size:
         raise ValueError(f"rank {rank} is outside a world of {world_size}")
     return np.array_split(batch, world_size)[rank]
-
-
-def planned(order: NDArray[np.int64], plan: BatchPlan) -> tuple[NDArray[np.int64], int]:
-    """Return the images of a plan, given the epoch's order, and how many the batch has on all processes."""
-    start = plan.number * plan.batch_size
-    batch = order[start : start + plan.batch_size]
-    return share_of(batch, plan.rank, plan.world_size), len(batch)

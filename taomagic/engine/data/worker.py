@@ -12,13 +12,11 @@ import sys
 import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import Any
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
-from taomagic.engine.data.augmentation import Labels
-from taomagic.engine.data.samples import BatchPlan, Samples, planned
+from taomagic.engine.data.samples import BatchPlan, Preparation
 from taomagic.engine.data.shared_store import Layout, SharedStore, write_all
 
 
@@ -36,7 +34,7 @@ class Setup:
         Descriptor of the file for finished batches.
     """
 
-    samples: Samples
+    samples: Preparation[Any]
     layout: Layout
     memory: int
     disk: int
@@ -74,7 +72,7 @@ class Answer:
         What went wrong, an exception, pickled.
     """
 
-    labels: list[Labels]
+    labels: list[Any]
     kinds: list[str]
     failure: bytes | None = None
 
@@ -83,24 +81,21 @@ def serve(connection: Connection) -> None:
     """Answer tasks until the other side closes the connection."""
     setup: Setup = connection.recv()
     store = SharedStore(setup.layout, setup.memory, setup.disk, setup.samples.decode)
-    epoch, order = 0, np.empty(0, np.int64)
     while True:
         task: Task = connection.recv()
-        if task.plan.epoch != epoch:
-            epoch, order = task.plan.epoch, setup.samples.order(task.plan.epoch)
         try:
-            answer = _prepare(setup, store, order, task)
+            answer = _prepare(setup, store, task)
         except Exception as error:
             answer = Answer([], [], _packed(error))
         connection.send(answer)
 
 
-def _prepare(setup: Setup, store: SharedStore, order: NDArray[np.int64], task: Task) -> Answer:
+def _prepare(setup: Setup, store: SharedStore, task: Task) -> Answer:
     """Make a batch, write its pixels, return its labels."""
-    indices, _ = planned(order, task.plan)
+    places, _ = setup.samples.places(task.plan)
     answer = Answer([], [])
-    for position, index in enumerate(indices):
-        image, labels = setup.samples.changed(store, task.plan.epoch, int(index))
+    for position, place in enumerate(places):
+        image, labels = setup.samples.changed(store, place)
         write_all(setup.pixels, image, task.offset + position * task.stride)
         answer.labels.append(labels)
         answer.kinds.append(image.dtype.str)

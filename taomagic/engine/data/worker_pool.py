@@ -15,16 +15,18 @@ from collections.abc import Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from typing import Generic, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from taomagic.engine.data.augmentation import Labels
 from taomagic.engine.data.images import Pixels
-from taomagic.engine.data.samples import BatchPlan, Samples, planned
+from taomagic.engine.data.samples import BatchPlan, Place, Preparation
 from taomagic.engine.data.shared_store import read_all, shared_files, unnamed_file
 from taomagic.engine.data.worker import Answer, Setup, Task
 from taomagic.errors import EnvironmentProblem
+
+#: Boxes and classes of one image.
+L = TypeVar("L")
 
 _CHANNELS = 3
 #: Seconds that a worker gets to end by itself; it looks up after each batch.
@@ -46,7 +48,7 @@ class _Worker:
     tickets: deque[int] = field(default_factory=deque)
 
 
-class WorkerPool:
+class WorkerPool(Generic[L]):
     """Prepares batches in processes of their own; each image is decoded once for all of them.
 
     They are plain child processes with a socket each: no semaphores, no files with names, no fork of a process that
@@ -67,9 +69,9 @@ class WorkerPool:
         A process can't be started.
     """
 
-    def __init__(self, samples: Samples, count: int, memory_budget: int | None = None) -> None:
+    def __init__(self, samples: Preparation[L], count: int, memory_budget: int | None = None) -> None:
         self._samples = samples
-        self._shape = samples.settings.output_height, samples.settings.output_width, _CHANNELS
+        self._shape = *samples.input_size, _CHANNELS
         # Room for float32; a file takes memory only where it is written, so bytes need a quarter of it.
         self._stride = int(np.prod(self._shape)) * np.dtype(np.float32).itemsize
         self._next_ticket = 0
@@ -81,7 +83,7 @@ class WorkerPool:
         self._free: list[int] = []
         self._slots = 0
         self._lock = threading.Lock()
-        sizes = [item.size() for item in samples.encoded]
+        sizes = samples.sizes()
         with ExitStack() as undo:
             layout, memory, disk = shared_files(sizes, memory_budget)
             self._pixels = unnamed_file("taomagic-batches", in_memory=True)
@@ -102,8 +104,8 @@ class WorkerPool:
 
     def batches(
         self, plans: Sequence[BatchPlan], ahead: int
-    ) -> Generator[tuple[NDArray[np.int64], list[tuple[Pixels, Labels]], int], None, None]:
-        """Yield the batches of some plans, all of one epoch, in order.
+    ) -> Generator[tuple[list[Place], list[tuple[Pixels, L]], int], None, None]:
+        """Yield the batches of some plans in order.
 
         Parameters
         ----------
@@ -114,7 +116,7 @@ class WorkerPool:
 
         Yields
         ------
-        Indices of the images; of each its pixels ``[height, width, 3]``, RGB, uint8 or float32, and its boxes; and
+        Places of the images; of each its pixels ``[height, width, 3]``, RGB, uint8 or float32, and its boxes; and
         the number of images of the batch on all processes.
 
         Raises
@@ -124,9 +126,6 @@ class WorkerPool:
         EnvironmentProblem
             A worker died.
         """
-        if not plans:
-            return
-        order = self._samples.order(plans[0].epoch)
         waiting: deque[int] = deque()
         rest = iter(plans)
         most = max(1, min(ahead, _MOST_WAITING * len(self._workers)))
@@ -134,8 +133,8 @@ class WorkerPool:
             for plan in plans:
                 while len(waiting) < most and (upcoming := next(rest, None)) is not None:
                     waiting.append(self._submit(upcoming))
-                indices, global_size = planned(order, plan)
-                yield indices, self._take(waiting.popleft()), global_size
+                places, global_size = self._samples.places(plan)
+                yield places, self._take(waiting.popleft()), global_size
         finally:
             self._forgotten.update(waiting)
 
@@ -174,14 +173,14 @@ class WorkerPool:
         self._clear_forgotten()
         self._slot_bytes, self._free, self._slots = needed, [], 0
 
-    def _take(self, ticket: int) -> list[tuple[Pixels, Labels]]:
+    def _take(self, ticket: int) -> list[tuple[Pixels, L]]:
         """Wait for a ticket; return its images."""
         with self._lock:
             worker = self._workers[ticket % len(self._workers)]
             while ticket not in self._answers:
                 self._receive(worker)
             answer, task = self._answers.pop(ticket), self._tasks.pop(ticket)
-            shown: list[tuple[Pixels, Labels]] = []
+            shown: list[tuple[Pixels, L]] = []
             for position, (kind, labels) in enumerate(zip(answer.kinds, answer.labels, strict=True)):
                 pixels = np.empty(self._shape, kind)
                 read_all(self._pixels, pixels, task.offset + position * self._stride)

@@ -16,7 +16,8 @@ import psutil
 import pytest
 import torch
 
-from taomagic.engine.data.loading import TrainingData, choose_workers, on_device
+from taomagic.engine.data.feed import choose_workers
+from taomagic.engine.data.loading import TrainingData, on_device, workers_for
 from taomagic.engine.data.prefetch import in_thread, one_ahead
 from taomagic.engine.data.shared_store import Layout, SharedStore, shared_files
 from taomagic.errors import DataProblem, EnvironmentProblem
@@ -243,10 +244,10 @@ def test_who_prepares_batches(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     settings = SimpleNamespace(n_workers=n_workers, use_multiprocessing=in_spec)
-    chosen = choose_workers(settings, **arguments)  # type: ignore[arg-type]
+    chosen = workers_for(settings, **arguments)  # type: ignore[arg-type]
     assert (chosen.count, chosen.processes) == expected
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert choose_workers(None, on_gpu=True).count == 1  # of 7 cores to spare
+    assert choose_workers(on_gpu=True).count == 1  # of 7 cores to spare
 
 
 def test_a_thread_takes_items_ahead_and_hands_on_errors() -> None:
