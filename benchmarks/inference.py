@@ -23,8 +23,11 @@ import torch
 
 from taomagic.engine.data.images import preprocess, read, resize_lanczos
 from taomagic.engine.device import choose_device
-from taomagic.engine.ssd.inference import Annotator, Outputs, find_images
+from taomagic.engine.inference.annotator import Annotator
+from taomagic.engine.inference.files import Outputs, find_images
+from taomagic.engine.ssd.inference import SSDMarker
 from taomagic.engine.ssd.model import SSD, Architecture
+from taomagic.engine.ssd.postprocess import Detections
 from taomagic.engine.ssd.predictor import TorchPredictor
 from taomagic.project.paths import PathMap
 from taomagic.samples import create
@@ -43,7 +46,10 @@ dataset_config { target_class_mapping { key: "car" value: "car" } target_class_m
 
 
 def plain_loop(
-    files: Sequence[Path], predictor: TorchPredictor, experiment: SSDExperiment, annotator: Annotator
+    files: Sequence[Path],
+    predictor: TorchPredictor,
+    experiment: SSDExperiment,
+    annotator: Annotator[Detections],
 ) -> None:
     """Do everything for a batch before the next is looked at."""
     assert experiment.augmentation is not None
@@ -96,7 +102,8 @@ def main() -> None:
         for each in (outputs.images, outputs.labels):
             assert each is not None
             each.mkdir()
-        annotator = Annotator(predictor, experiment.augmentation, outputs, 0.3, PathMap())
+        marker = SSDMarker(predictor, experiment.augmentation, 0.3)
+        annotator = Annotator(marker, outputs, PathMap())
         files = find_images(source, str(source))
         calls: dict[str, Callable[[], object]] = {
             "plain loop": lambda: plain_loop(files, predictor, experiment, annotator),

@@ -10,17 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from taomagic.engine.inference import annotator
+from taomagic.engine.inference.annotator import Annotator
+from taomagic.engine.inference.files import Outputs, find_images, refuse_shared_labels
 from taomagic.engine.ssd import inference
-from taomagic.engine.ssd.inference import (
-    COLOURS,
-    Annotator,
-    Outputs,
-    _outputs,
-    draw,
-    find_images,
-    kitti_labels,
-    refuse_shared_labels,
-)
+from taomagic.engine.ssd.inference import COLOURS, SSDMarker, _outputs
 from taomagic.engine.ssd.postprocess import Detections
 from taomagic.errors import DataProblem, UsageProblem
 from taomagic.project.paths import PathMap
@@ -94,10 +88,16 @@ def annotate(experiment, tmp_path, files, *, threshold=0.3, batch=2, predictor=N
     out = Outputs(tmp_path / "annotated", tmp_path / "labels")
     for each in (out.images, out.labels):
         each.mkdir(exist_ok=True)
-    annotator = Annotator(
-        predictor or FakePredictor(), experiment.augmentation, out, threshold, PathMap(), workers=2
-    )
-    return annotator.annotate(files, batch)
+    marker = SSDMarker(predictor or FakePredictor(), experiment.augmentation, threshold)
+    return Annotator(marker, out, PathMap(), workers=2).annotate(files, batch)
+
+
+def marker_of(found, classes, picture):
+    """Return a marker that has these detections of a picture, and what is to be shown of them."""
+    predictor = FakePredictor()
+    predictor.input_shape, predictor.classes = (3, *picture.shape[:2]), classes
+    marker = SSDMarker(predictor, None, 0.0)
+    return marker, marker.mark(picture, found)
 
 
 def test_boxes_are_listed_in_the_images_own_pixels_unrounded_and_unclipped(experiment, folder, tmp_path):
@@ -158,7 +158,7 @@ def test_an_image_that_cannot_be_read_is_named_and_the_others_are_done(
     experiment, folder, tmp_path, monkeypatch
 ):
     warnings = []
-    monkeypatch.setattr(inference.logger, "warning", lambda text, *values: warnings.append(text % values))
+    monkeypatch.setattr(annotator.logger, "warning", lambda text, *values: warnings.append(text % values))
     files = [save(folder / "a.png"), folder / "b.png", folder / "c.jpg", save(folder / "d.png")]
     files[1].write_bytes(files[0].read_bytes()[:100])
     files[2].write_text("no image at all")
@@ -176,7 +176,7 @@ def test_a_full_disk_ends_the_run_and_leaves_no_thread(experiment, folder, tmp_p
     def full(path, content):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(inference, "_replace", full)
+    monkeypatch.setattr(annotator, "replace_small", full)
     before = threading.active_count()
     with pytest.raises(OSError, match="No space"):
         annotate(experiment, tmp_path, [save(folder / f"{i}.png") for i in range(9)])
@@ -240,7 +240,7 @@ def test_folders_without_images_say_so_and_point_into_the_folders_that_have_some
 def test_two_images_of_one_name_do_not_replace_each_others_labels(folder):
     files = [save(folder / "a.jpg"), save(folder / "a.png")]
     with pytest.raises(DataProblem, match=r"a\.jpg and a\.png .* a\.txt"):
-        refuse_shared_labels(files, "-i")
+        refuse_shared_labels(files, "-i", "Rename one.")
 
 
 def test_a_box_has_an_outline_and_a_plate_in_the_colour_of_its_class():
@@ -248,7 +248,9 @@ def test_a_box_has_an_outline_and_a_plate_in_the_colour_of_its_class():
         found = Detections(
             np.array([[20, 30, 180, 90]], np.float32), np.array([0.5], np.float32), np.array([label])
         )
-        picture = draw(np.full((120, 200, 3), 128, np.uint8), found, CLASSES)
+        grey = np.full((120, 200, 3), 128, np.uint8)
+        marker, marks = marker_of(found, CLASSES, grey)
+        picture = marker.draw(grey, marks)
         colour = list(COLOURS[label % 5])
         for x, y in ((180, 90), (100, 90), (180, 60), (20, 60), (150, 30)):
             assert picture[y, x].tolist() == colour
@@ -261,7 +263,8 @@ def test_label_rows_have_sixteen_fields_and_the_digits_of_float32():
     found = Detections(
         np.array([[0.1, 1e-5, 123.456, 2**20]], np.float32), np.array([0.3], np.float32), np.array([2])
     )
-    fields = kitti_labels(found, CLASSES).split()
+    marker, marks = marker_of(found, CLASSES, np.zeros((48, 64, 3), np.uint8))
+    fields = marker.list_rows(marks).split()
     assert len(fields) == 16
     assert fields[0] == "cyclist"
     assert [np.float32(v) for v in fields[4:8]] == list(found.boxes[0])
@@ -272,7 +275,9 @@ def test_label_rows_have_sixteen_fields_and_the_digits_of_float32():
 def test_endless_boxes_of_a_diverged_network_do_not_stop_the_drawing():
     boxes = np.array([[-np.inf, -1e30, np.inf, 1e30], [np.nan, 2, 5, 6]], np.float32)
     found = Detections(boxes, np.array([0.9, 0.8], np.float32), np.array([1, 1]))
-    assert draw(np.full((20, 30, 3), 255, np.uint8), found, ("car",)).shape == (20, 30, 3)
+    white = np.full((20, 30, 3), 255, np.uint8)
+    marker, marks = marker_of(found, ("car",), white)
+    assert marker.draw(white, marks).shape == (20, 30, 3)
 
 
 @pytest.mark.parametrize("one_image", [False, True])

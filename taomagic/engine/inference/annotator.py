@@ -1,0 +1,222 @@
+"""Objects in files of images: found, drawn and listed, with the work that isn't the network's in threads."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from taomagic.engine.console import progress, say
+from taomagic.engine.data.images import Image, read
+from taomagic.engine.device import usable_cores
+from taomagic.engine.inference.files import Outputs, encode, replace_small
+from taomagic.engine.inference.marks import Marks
+from taomagic.errors import DataProblem
+from taomagic.project.paths import PathMap
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+R = TypeVar("R")
+#: What a network found in an image.
+Found = TypeVar("Found")
+
+#: Batches that are decoded while the network looks at another one.
+_AHEAD = 2
+#: So many images are named in the message about those that can't be used; the log names all.
+_NAMED = 5
+
+
+class Marker(Protocol[Found]):
+    """What one network does otherwise than another."""
+
+    def see(self, image: Image) -> npt.NDArray[np.float32]:
+        """Return what the network sees [C, h, w] of an image [H, W, 3] uint8 RGB. Called by several threads."""
+        ...
+
+    def find(self, images: Tensor) -> Sequence[Found]:
+        """Return what the network finds in each of [N, C, h, w]."""
+        ...
+
+    def mark(self, image: Image, found: Found) -> Marks:
+        """Return the objects that are to be shown of an image, in its own pixels. Called by several threads."""
+        ...
+
+    def list_rows(self, marks: Marks) -> str:
+        """Return the content of a label file."""
+        ...
+
+    def draw(self, image: Image, marks: Marks) -> Image:
+        """Return a copy [H, W, 3] uint8 RGB of the image with the objects."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """An image ready for the network: as it is [H, W, 3], and as the network sees it [C, h, w] float32."""
+
+    path: Path
+    image: Image
+    seen: npt.NDArray[np.float32]
+
+
+class Annotator(Generic[Found]):
+    """Finds objects in files, draws and lists them.
+
+    While the network looks at a batch, threads decode the next ones and draw, encode and write the one before: on large
+    images that is most of the work, and OpenCV and Pillow do it without Python's lock.
+
+    Parameters
+    ----------
+    marker
+        The network, and what is its own.
+    outputs
+        Folders, which exist.
+    paths
+        For the names in messages.
+    workers
+        Threads for everything but the network; by default the cores that this process may use, up to eight.
+    """
+
+    def __init__(
+        self, marker: Marker[Found], outputs: Outputs, paths: PathMap, *, workers: int | None = None
+    ) -> None:
+        self._marker = marker
+        self._outputs = outputs
+        self._paths = paths
+        self._workers = workers or min(8, usable_cores())
+
+    def annotate(self, files: Sequence[Path], batch_size: int) -> tuple[int, list[Path]]:
+        """Go through all files; return the number of objects, and the files that are no usable images."""
+        # The threads below are those that the machine has cores for; OpenCV needs none of its own.
+        cv2.setNumThreads(1)
+        groups = [files[start : start + batch_size] for start in range(0, len(files), batch_size)]
+        unusable: list[Path] = []
+        found = 0
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="taomagic-images")
+        writing: list[Future[int]] = []
+        try:
+            ready = _ahead(pool, self._prepare, groups, _AHEAD)
+            for group, read_group in zip(
+                groups, progress(ready, "Running inference", len(groups)), strict=True
+            ):
+                pictures = [picture for picture in read_group if picture is not None]
+                unusable += [path for path, picture in zip(group, read_group, strict=True) if picture is None]
+                if not pictures:
+                    continue
+                seen = torch.from_numpy(np.stack([picture.seen for picture in pictures]))
+                detections = self._marker.find(seen)
+                # Written before the next batch is handed out, so that no more than two wait in memory.
+                found += sum(future.result() for future in writing)
+                writing = [
+                    pool.submit(self.write, picture.path, picture.image, each)
+                    for picture, each in zip(pictures, detections, strict=True)
+                ]
+            found += sum(future.result() for future in writing)
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return found, unusable
+
+    def _prepare(self, path: Path) -> _Picture | None:
+        """Read an image; ``None``, and a warning, where that can't be done."""
+        try:
+            image = read(path, shown_as=self._paths.to_container(path))
+        except DataProblem as problem:
+            logger.warning("%s: %s", problem.where, problem.message)
+            return None
+        return _Picture(path, image, self._marker.see(image))
+
+    def write(self, path: Path, image: Image, found: Found) -> int:
+        """Write label file and annotated image of one image, and return how many objects they have.
+
+        Parameters
+        ----------
+        path
+            Gives the names.
+        image
+            [H, W, 3] uint8 RGB, as it was read.
+        found
+            What the network found in it.
+        """
+        marks = self._marker.mark(image, found)
+        if self._outputs.labels is not None:
+            rows = self._marker.list_rows(marks)
+            replace_small(self._outputs.labels / f"{path.stem}.txt", rows.encode())
+        if self._outputs.images is not None:
+            annotated = self._marker.draw(image, marks)
+            replace_small(self._outputs.images / path.name, encode(annotated, path))
+        return len(marks)
+
+
+def annotate_files(
+    marker: Marker[Found],
+    files: Sequence[Path],
+    outputs: Outputs,
+    paths: PathMap,
+    *,
+    batch_size: int,
+    at: str,
+    shown_as: str,
+) -> None:
+    """Do what ``inference`` does once the model is open: annotate, and tell what came of it.
+
+    Parameters
+    ----------
+    marker
+        The network.
+    files
+        The images.
+    outputs
+        Folders, made where missing.
+    paths
+        For the names in messages.
+    batch_size
+        Images that the network sees at once.
+    at
+        The threshold, for the message: ``at a confidence of 0.3 or more``.
+    shown_as
+        Where the images are, as the person wrote it.
+
+    Raises
+    ------
+    DataProblem
+        Some images can't be used; the others are done.
+    """
+    for folder in outputs.folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    found, unusable = Annotator(marker, outputs, paths).annotate(files, batch_size)
+    usable = len(files) - len(unusable)
+    say(f"{found} objects in {usable} {'image' if usable == 1 else 'images'} {at}")
+    for folder in outputs.folders:
+        say(f"Saved: {paths.to_container(folder)}")
+    if unusable:
+        named = ", ".join(paths.to_container(path) for path in unusable[:_NAMED])
+        more = f" and {len(unusable) - _NAMED} more" if len(unusable) > _NAMED else ""
+        raise DataProblem(
+            f"{len(unusable)} of {len(files)} images can't be used: {named}{more}",
+            where=shown_as,
+            hint="The others are done. Replace or remove these; the log says what is wrong with each.",
+        )
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, work: Callable[[T], R], groups: Sequence[Sequence[T]], ahead: int
+) -> Iterator[list[R]]:
+    """Yield the results for each group in order, while the pool works on the next ones."""
+    waiting: deque[list[Future[R]]] = deque()
+    for group in groups:
+        waiting.append([pool.submit(work, item) for item in group])
+        if len(waiting) > ahead:
+            yield [future.result() for future in waiting.popleft()]
+    while waiting:
+        yield [future.result() for future in waiting.popleft()]
