@@ -130,6 +130,13 @@ def _export(p: argparse.ArgumentParser) -> None:
     add_spec(p)
     add_key(p)
     add_export_flags(p, batch_size=16, max_batch_size=1)
+    p.add_argument(
+        "--nms",
+        choices=("onnx", "nms_dynamic_trt", "efficient_nms_trt"),
+        default="onnx",
+        help="how overlapping boxes are suppressed: by standard operators, which run anywhere, or by a plugin of "
+        "TensorRT (default: onnx; taomagic only)",
+    )
 
 
 #: In the order in which they are used.

@@ -105,6 +105,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
         "max_workspace_size": 2,
         "force_ptq": False,
         "onnx_route": None,
+        "nms": "onnx",
     },
 }
 
@@ -258,6 +259,7 @@ SPELLINGS = [
     ("export", "--engine_file x", "engine_file", "x"),
     ("export", "--force_ptq", "force_ptq", True),
     ("export", "--onnx_route tf2onnx", "onnx_route", "tf2onnx"),
+    ("export", "--nms nms_dynamic_trt", "nms", "nms_dynamic_trt"),
 ]
 
 
