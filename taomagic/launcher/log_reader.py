@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from taomagic.launcher import hints, records
 from taomagic.launcher.event_reader import EventReader
 from taomagic.launcher.events import Event
+from taomagic.launcher.left_files import left_files
 from taomagic.launcher.progress import Progress, Snapshot
 from taomagic.launcher.states import JobState
 
@@ -80,6 +81,8 @@ class LogReader:
         state, exit_code = job.state, job.exit_code
         if state.finished and not final:
             state, exit_code = JobState.RUNNING, None
+        if state.finished:
+            self._progress.find(left_files(job))
         guesses: tuple[str, ...] = ()
         cause = ""
         if state in {JobState.FAILED, JobState.LOST}:

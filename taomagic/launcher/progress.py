@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -217,6 +217,13 @@ class Progress:
         """Take the learning rate of an epoch, which only ``status.json`` tells."""
         self._point("lr", epoch, value)
         self._history.setdefault(int(epoch), {"epoch": int(epoch)})["lr"] = value
+
+    def find(self, files: Iterable[Saved]) -> None:
+        """Take files into account that the command hasn't told of: they stand before those that it has."""
+        told = {artefact.host for artefact in self._artefacts.values()}
+        found = [Artefact(self._to_host(file.path), file.path, file.kind) for file in files]
+        new = {artefact.container: artefact for artefact in found if artefact.host not in told}
+        self._artefacts = {**new, **self._artefacts}
 
     def recent_text(self) -> str:
         """Return the last lines and the errors, to look for a known cause in."""

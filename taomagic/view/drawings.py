@@ -46,10 +46,11 @@ def drawings_of(job: Job, result: Result | Snapshot) -> list[Drawing]:
 
 def _evaluate(job: Job, result: Result | Snapshot) -> list[Drawing | None]:
     printed = result.per_class_ap
+    one = 100.0 if job.command.task == "detectnet_v2" else 1.0  # it writes per cent
 
     def is_ours(record: Mapping[str, Any]) -> bool:
         written = sources.numbers(sources.part(record, "categorical", "average_precision"))
-        written = {name.removeprefix("AP_"): value for name, value in written.items()}
+        written = {name.removeprefix("AP_"): value / one for name, value in written.items()}
         return written.keys() == printed.keys() and all(
             abs(written[name] - printed[name]) < _ROUNDING for name in printed
         )

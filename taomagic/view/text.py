@@ -23,7 +23,13 @@ REDRAW_S = 0.2
 _BAR_WIDTH = 24
 _CLEAR = "\r\x1b[K"
 # Lines that only frame what the epoch's line and the closing summary say.
-_FRAMES = ("Start to calculate AP for each class", "Execution status: ")
+_FRAMES = (
+    "Start to calculate AP for each class",
+    "Execution status: ",
+    "Saving checkpoints for step-",
+    "Evaluation complete.",
+    "class name ",
+)
 
 
 def follow(job: Job, stream: TextIO, *, raw: bool = False, stop_on_interrupt: bool = True) -> Result:
@@ -106,12 +112,15 @@ class TextView:
     def _lines_of(
         self, line: events.Line, meaning: Sequence[events.Event], snapshot: Snapshot
     ) -> Iterable[str]:
+        ended = False
         for event in meaning:
             match event:
                 case events.EpochStarted(epoch=epoch):
-                    ended = self._end_epoch(snapshot)
+                    done = self._end_epoch(snapshot)
                     self._epoch = epoch
-                    return [*self._folder.flush(), *ended]
+                    return [*self._folder.flush(), *done]
+                case events.EpochEnded():
+                    ended = True  # its line is written when nothing more is measured in it
                 case events.Saved(path=path) if self._epoch is not None:
                     self._saved.append(path.rpartition("/")[2])
                     return []
@@ -129,7 +138,11 @@ class TextView:
                     return self._folder.feed(f"{sign} {tr(text)}")
                 case events.Hint(text=text):
                     return [*self._folder.flush(), tr(f"  Hint: {text}")]
-        return [] if line.transient or _is_frame(line.text) else self._folder.feed(without_prefix(line.text))
+        return (
+            []
+            if ended or line.transient or _is_frame(line.text)
+            else self._folder.feed(without_prefix(line.text))
+        )
 
     def _end_epoch(self, snapshot: Snapshot) -> list[str]:
         """Return the line of the epoch that ran, once nothing more is measured in it."""
@@ -227,8 +240,8 @@ def _with_meaning(
 
 
 def _is_frame(text: str) -> bool:
-    text = without_prefix(text)
-    return text.startswith(_FRAMES) or (len(text) > 3 and not text.strip("*"))
+    text = without_prefix(text).lstrip("| ")
+    return text.startswith(_FRAMES) or (len(text) > 3 and not text.strip("*=-+| "))
 
 
 def _fitting(text: str, columns: int) -> str:

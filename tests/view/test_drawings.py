@@ -177,7 +177,7 @@ def test_a_conversion_by_a_container_of_nvidias_has_its_classes(job: Make) -> No
     )
 
 
-def test_an_evaluation_by_detectnet_v2_has_its_classes(job: Make) -> None:
+def test_an_evaluation_by_detectnet_v2_has_its_classes(job: Make, project: Path) -> None:
     log = "Mean average_precision (in %): 41.4135\n\n"
     log += "class name      average precision (in %)\n------------  --------------------------\n"
     log += "car                              82.8270\ncyclist                           0.0000\n\n"
@@ -185,6 +185,16 @@ def test_an_evaluation_by_detectnet_v2_has_its_classes(job: Make) -> None:
     assert [each.alt for each in drawings_of(done, done.result())] == [
         "Average precision by class: car 0.8283, cyclist 0.0000; mean 0.4141"
     ]
+    # In per cent, as printed; the engine adds the curves.
+    append(
+        project / "status.json",
+        {
+            "status": "SUCCESS",
+            "categorical": {"average_precision": {"car": 82.827, "cyclist": 0.0}},
+            "graphical": {"precision_recall": {"car": [[0.5, 1.0], [0.9, 0.6]], "cyclist": []}},
+        },
+    )
+    assert titles(done) == ["Average precision by class", "Precision and recall"]
 
 
 def test_counts_come_from_the_last_table_alone(tmp_path: Path) -> None:
