@@ -64,20 +64,6 @@ def test_batch_normalisation_is_optional() -> None:
     assert any(isinstance(layer, nn.BatchNorm2d) for layer in DetectNet(architecture()).modules())
 
 
-def test_full_width_has_the_parameters_of_nvidias_network() -> None:
-    # ResNet-18 as section 5.1 says: 7×7 stem, 3×3 pairs, a projection a stage, biases everywhere, two 1×1 heads.
-    def unit(inputs: int, outputs: int, kernel: int) -> int:
-        return kernel * kernel * inputs * outputs + outputs + 2 * outputs
-
-    expected, before = unit(3, 64, 7), 64
-    for channels in (64, 128, 256, 512):
-        expected += unit(before, channels, 3) + 3 * unit(channels, channels, 3) + unit(before, channels, 1)
-        before = channels
-    expected += 512 * 3 * 5 + 3 * 5
-    model = DetectNet(architecture(width_multiplier=1.0, classes=("car", "cyclist", "pedestrian")))
-    assert sum(p.numel() for p in model.parameters()) == expected
-
-
 def test_a_description_survives_json() -> None:
     one = architecture(channels={"conv1": 8}, quantized=True)
     assert Architecture.from_json(json.loads(json.dumps(one.to_json()))) == one
