@@ -256,6 +256,12 @@ class DetectNetExperiment:
     loss_mask: LossMaskSettings | None
     notes: tuple[str, ...] = ()
 
+    def summary(self) -> str:
+        """Return the experiment as it will run, defaults included, for people to read."""
+        from taomagic.spec.summary import summarize
+
+        return summarize(self)
+
 
 @dataclass(frozen=True, slots=True)
 class BboxHandlerSettings:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from taomagic.engine.detectnet_v2.targets import GridTargets
+from taomagic.engine.training.distributed import sum_over_ranks
 from taomagic.spec.settings_detectnet_v2 import ClassCostSettings, CostSettings
 
 #: Keeps logarithms of 0 finite.
@@ -68,7 +69,7 @@ class GridLoss:
         for name, one in settings.classes.items():
             shares = sum(one.initial_weights.values())
             self.weights.update({(name, part): w / shares for part, w in one.initial_weights.items()})
-        self._sums: dict[Part, float] = {}
+        self._sums: Tensor | None = None
 
     def parts(
         self,
@@ -110,23 +111,38 @@ class GridLoss:
     # -- automatic weights -----------------------------------------------------------------------------------------
 
     def note(self, parts: Mapping[Part, Tensor]) -> None:
-        """Remember the costs of a step for :meth:`rebalance`."""
+        """Remember the costs of a step for :meth:`rebalance`, without waiting for a GPU to have computed them."""
         if self._settings.enable_autoweighting:
-            for part, value in parts.items():
-                self._sums[part] = self._sums.get(part, 0.0) + float(value.detach())
+            costs = torch.stack([parts[part].detach() for part in self.weights])
+            self._sums = costs if self._sums is None else self._sums + costs
 
     def rebalance(self) -> None:
-        """At the end of an epoch, let each objective weigh what its target says in proportion to what it cost."""
-        if not self._settings.enable_autoweighting:
-            return
-        for name, one in self._settings.classes.items():
-            self._rebalance_class(name, one)
-        self._sums.clear()
+        """At the end of an epoch, let each objective weigh what its target says in proportion to what it cost.
 
-    def _rebalance_class(self, name: str, settings: ClassCostSettings) -> None:
+        Where several processes train, each has noted its share of the costs, and all get the same weights.
+        """
+        if not self._settings.enable_autoweighting or self._sums is None:
+            return
+        sums = dict(zip(self.weights, sum_over_ranks(self._sums).tolist(), strict=True))
+        self._sums = None
+        for name, one in self._settings.classes.items():
+            self._rebalance_class(name, one, sums)
+
+    def state(self) -> dict[str, float]:
+        """Return the weights under names such as ``car/cov``; nothing where they never change."""
+        if not self._settings.enable_autoweighting:
+            return {}
+        return {f"{name}/{objective}": weight for (name, objective), weight in self.weights.items()}
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        """Go on with the weights that :meth:`state` returned."""
+        for name, objective in self.weights:
+            self.weights[name, objective] = state.get(f"{name}/{objective}", self.weights[name, objective])
+
+    def _rebalance_class(self, name: str, settings: ClassCostSettings, sums: Mapping[Part, float]) -> None:
         wanted = {}
         for objective, target in settings.weight_targets.items():
-            cost = self._sums.get((name, objective), 0.0)
+            cost = sums[name, objective]
             wanted[objective] = target / cost if cost > 0 else 0.0
         total = sum(wanted.values())
         if total <= 0:

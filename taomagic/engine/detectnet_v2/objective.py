@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from taomagic.engine.data.batch import Batch
 from taomagic.engine.detectnet_v2.layout import Layout
 from taomagic.engine.detectnet_v2.loading import GridBatch
 from taomagic.engine.detectnet_v2.loss import GridLoss, Part
@@ -43,9 +44,20 @@ class GridObjective:
         Classes, grid, scale and offset of the network.
     experiment
         Read for ``train`` or ``evaluate``.
+    loss
+        The weights of its parts, where they change during a training.
+    notes
+        Whether the costs of each call decide about those weights: in the steps of the training, not in validation.
     """
 
-    def __init__(self, layout: Layout, experiment: DetectNetExperiment) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        experiment: DetectNetExperiment,
+        *,
+        loss: GridLoss | None = None,
+        notes: bool = False,
+    ) -> None:
         assert experiment.rasterizer is not None  # required for both purposes
         self._layout = layout
         self.rasterizer = Rasterizer(
@@ -55,11 +67,14 @@ class GridObjective:
             scale=layout.bbox_scale,
             offset=layout.bbox_offset,
         )
-        self.loss = GridLoss(experiment.cost)
+        self.loss = loss if loss is not None else GridLoss(experiment.cost)
+        self._notes = notes
         self._mask = LossMask(experiment.loss_mask, layout.classes, layout.grid)
 
-    def __call__(self, coverage: Tensor, boxes: Tensor, *, batch: GridBatch) -> LossParts:
-        """Draw the batch's objects and compare with what the network said."""
+    def __call__(self, *outputs: Tensor, batch: Batch) -> LossParts:
+        """Draw the batch's objects and compare with what the network said: coverage and boxes."""
+        coverage, boxes = outputs
+        assert isinstance(batch, GridBatch)
         device = coverage.device
         targets = self.rasterizer(batch.boxes.to(device), batch.labels.to(device))
         mask = self._mask(batch, targets.coverage)
@@ -68,4 +83,6 @@ class GridObjective:
             # Means over the images here, as shares of the mean over those of all processes.
             share = len(batch) / batch.global_size
             parts = {part: value * share for part, value in parts.items()}
+        if self._notes:
+            self.loss.note(parts)
         return LossParts(self.loss.total(parts), parts)

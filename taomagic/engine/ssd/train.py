@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from taomagic.engine.training.distributed import join, leave, world
 from taomagic.engine.training.keras_report import KerasReport
 from taomagic.engine.training.network import Network
 from taomagic.engine.training.plan import Command, Plan
-from taomagic.engine.training.run import TrainingRun, hash_of
+from taomagic.engine.training.run import TrainingRun, hash_of_settings
 from taomagic.engine.training.schedule import FixedLength, SoftStartAnnealing
 from taomagic.engine.training.start import check_initial_epoch
 from taomagic.engine.training.tensorboard import BoardSettings
@@ -153,10 +152,8 @@ class SSDNetwork(Network):
 
     def fingerprint(self) -> dict[str, str]:
         """Return hashes of what decides the result."""
-        # The path of the spec and its comments don't matter, its values do.
-        settings = {k: v for k, v in asdict(self._experiment).items() if k not in {"path", "text", "notes"}}
         validation = self._validation.fingerprint() if self._validation is not None else ""
-        return {"spec": hash_of(repr(settings)), "validation data": validation}
+        return {"spec": hash_of_settings(self._experiment), "validation data": validation}
 
     def checkpoints(self, command: Command, steps: int) -> EpochCheckpoints:  # noqa: ARG002 - epochs name them
         """Return the names of the checkpoints."""

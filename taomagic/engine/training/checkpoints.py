@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
+from taomagic.engine.training.state_file import SUFFIX as STATE_SUFFIX
 from taomagic.errors import UsageProblem
 
 _SUFFIXES = (".tlt", ".hdf5")
@@ -135,7 +136,8 @@ class StepCheckpoints(Checkpoints):
     def patterns(self) -> tuple[str, ...]:
         """The checkpoints, and the final model."""
         name = glob.escape(self.name)
-        checkpoints = ("model.epoch-*.hdf5", "model.step-*.tlt", "model.epoch-*.ckzip", "model.step-*.ckzip")
+        checkpoints = tuple(f"model.epoch-*{end}" for end in (".hdf5", STATE_SUFFIX))
+        checkpoints += tuple(f"model.step-*{end}" for end in (".tlt", STATE_SUFFIX))
         return (*checkpoints, *(f"weights/{name}{suffix}" for suffix in _SUFFIXES))
 
     @property
@@ -158,7 +160,7 @@ class StepCheckpoints(Checkpoints):
     def files(self, epoch: int) -> tuple[Path, ...]:
         """Return the model file and its companion."""
         model = self.relative(epoch)
-        return (model, model.with_suffix(".ckzip"))
+        return (model, model.with_suffix(STATE_SUFFIX))
 
     @property
     def _start_named_by(self) -> str:

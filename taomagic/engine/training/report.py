@@ -72,9 +72,6 @@ class Report:
     def epoch_trained(self, result: EpochResult) -> None:
         """Tell that all steps of the epoch are done."""
 
-    def validation_begins(self, epoch: int) -> None:
-        """Tell that the network is about to be validated; it prints the result itself."""
-
     def checkpoint(self, shown_as: str, epoch: int) -> None:
         """Tell that a checkpoint is about to be written."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 from contextlib import closing
+from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import nn
@@ -180,7 +182,7 @@ class TrainingRun:
             if epoch % self.settings.checkpoint_interval == 0 or epoch == last:
                 checkpoint = self._save(start.model, step, epoch)
             if self.network.is_validated(epoch, last):
-                row |= self._validate(model, epoch)
+                row |= self._validate(model)
             record.history.append(row)
             last = self._last_epoch(record)
             if epoch == last and checkpoint == record.checkpoint:
@@ -208,6 +210,8 @@ class TrainingRun:
         self.report.epoch_begins(epoch)
         self.network.to_training_mode(model)
         plan, here = self.plan, self.world
+        # What a step draws at random (dropout) is the same after a resume, and another on each process.
+        torch.manual_seed(hash((self.network.seed, epoch, here.rank)) & 0x7FFF_FFFF_FFFF_FFFF)
         first_step = (epoch - 1) * plan.steps
         batches = self.images.epoch(epoch, plan.batch_size, rank=here.rank, world_size=here.size)
         watch = monitors.step_logger(first_step)
@@ -259,13 +263,18 @@ class TrainingRun:
             else:
                 self.report.interrupted(self.command.paths.to_container(path))
 
-    def _validate(self, model: nn.Module, epoch: int) -> dict[str, float]:
-        self.report.validation_begins(epoch)
+    def _validate(self, model: nn.Module) -> dict[str, float]:
         with torch.no_grad():
             return self.network.validate(model, self.device)
 
     def _log_epoch(self, record: RunRecord, result: EpochResult, epoch: int) -> None:
         self.report.epoch_ends(record.history, epoch, result)
+
+
+def hash_of_settings(experiment: Any) -> str:
+    """Return a short hash of an experiment; its path and its comments don't matter, its values do."""
+    settings = {k: v for k, v in asdict(experiment).items() if k not in {"path", "text", "notes"}}
+    return hash_of(repr(settings))
 
 
 def hash_of(text: str) -> str:

@@ -51,8 +51,7 @@ class SoftStartAnnealing:
             t = (1.0 - progress) / (1.0 - self.annealing)
         else:
             t = 1.0
-        low, high = math.log(self.min_learning_rate), math.log(self.max_learning_rate)
-        return math.exp(low + t * (high - low))
+        return _between(self.min_learning_rate, self.max_learning_rate, t)
 
 
 @dataclass(frozen=True)
@@ -88,6 +87,58 @@ class FixedLength:
         return self.epochs
 
 
+@dataclass(frozen=True)
+class AnnealingOnPlateau:
+    """TAO's ``early_stopping_annealing_schedule``: learn fast until that no longer helps, then slower, then stop.
+
+    The rate rises for some epochs and stays. When the validation cost hasn't fallen for ``patience`` epochs, it falls
+    for ``annealing_epochs``, and the training ends; at the latest it ends with ``epochs``.
+
+    Attributes
+    ----------
+    min_learning_rate, max_learning_rate
+        Rate at both ends, and on the plateau.
+    soft_start_epochs, annealing_epochs, patience
+        In epochs.
+    epochs, steps
+        The most epochs, and steps an epoch.
+    """
+
+    min_learning_rate: float
+    max_learning_rate: float
+    soft_start_epochs: int
+    annealing_epochs: int
+    patience: int
+    epochs: int
+    steps: int
+
+    def rate(self, step: int, history: Sequence[Row]) -> float:
+        """Return the learning rate of a step."""
+        done = step / self.steps
+        t = min(1.0, done / self.soft_start_epochs) if self.soft_start_epochs else 1.0
+        begun = self._annealing_from(history)
+        if begun is not None and self.annealing_epochs:
+            t = min(t, max(0.0, 1.0 - (done - begun) / self.annealing_epochs))
+        return _between(self.min_learning_rate, self.max_learning_rate, t)
+
+    def last_epoch(self, history: Sequence[Row]) -> int:
+        """Return the last epoch."""
+        begun = self._annealing_from(history)
+        return self.epochs if begun is None else min(self.epochs, begun + self.annealing_epochs)
+
+    def _annealing_from(self, history: Sequence[Row]) -> int | None:
+        """Return the epoch after which the rate falls, ``None`` as long as it doesn't."""
+        best, best_epoch = math.inf, 0
+        for row in history:
+            if "validation_loss" not in row:
+                continue
+            if row["validation_loss"] < best:
+                best, best_epoch = row["validation_loss"], int(row["epoch"])
+            elif row["epoch"] - best_epoch >= self.patience:
+                return int(row["epoch"])
+        return None
+
+
 def should_stop_early(values: Sequence[float], *, patience: int, min_delta: float) -> bool:
     """Apply Keras' EarlyStopping (mode ``min``) to the monitored values so far, one an epoch.
 
@@ -103,3 +154,9 @@ def should_stop_early(values: Sequence[float], *, patience: int, min_delta: floa
             if waited >= max(1, patience):
                 return True
     return False
+
+
+def _between(low: float, high: float, t: float) -> float:
+    """Return the rate at ``t`` in 0..1 of the way from the lowest to the highest, straight in the logarithm."""
+    start, end = math.log(low), math.log(high)
+    return math.exp(start + t * (end - start))

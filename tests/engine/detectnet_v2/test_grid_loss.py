@@ -69,10 +69,16 @@ def test_a_mask_scales_cells() -> None:
     assert float(parts["car", "cov"]) == pytest.approx(-math.log(0.50001) * 0.95 / 2, rel=1e-5)
 
 
+def costs(cov: float, bbox: float) -> dict[tuple[str, str], torch.Tensor]:
+    """Return the parts of a batch with cars, and without cyclists."""
+    values = {("car", "cov"): cov, ("car", "bbox"): bbox, ("cyclist", "cov"): 0.0, ("cyclist", "bbox"): 0.0}
+    return {part: torch.tensor(value) for part, value in values.items()}
+
+
 def test_automatic_weights_follow_targets_over_costs() -> None:
     loss = GridLoss(cost(auto=True))
     for _ in range(2):
-        loss.note({("car", "cov"): torch.tensor(0.5), ("car", "bbox"): torch.tensor(2.0)})
+        loss.note(costs(0.5, 2.0))
     loss.rebalance()
     # 1 / 1.0 against 10 / 4.0
     assert loss.weights["car", "cov"] == pytest.approx(1.0 / 3.5)
@@ -86,10 +92,28 @@ def test_automatic_weights_follow_targets_over_costs() -> None:
 
 def test_automatic_weights_keep_their_bounds_and_are_off_unless_asked_for() -> None:
     bounded = GridLoss(cost(auto=True, low=0.3, high=0.6))
-    bounded.note({("car", "cov"): torch.tensor(1e-6), ("car", "bbox"): torch.tensor(1.0)})
+    bounded.note(costs(1e-6, 1.0))
     bounded.rebalance()
     assert (bounded.weights["car", "cov"], bounded.weights["car", "bbox"]) == (0.6, 0.3)
     fixed = GridLoss(cost())
-    fixed.note({("car", "cov"): torch.tensor(1.0)})
+    fixed.note(costs(1.0, 1.0))
     fixed.rebalance()
     assert fixed.weights["car", "cov"] == pytest.approx(1 / 11)
+
+
+def test_automatic_weights_survive_a_resume() -> None:
+    loss = GridLoss(cost(auto=True))
+    loss.note(costs(0.5, 2.0))
+    loss.rebalance()
+    resumed = GridLoss(cost(auto=True))
+    resumed.restore(loss.state())
+    assert resumed.weights == loss.weights
+    assert GridLoss(cost()).state() == {}, "what never changes needs no memory"
+
+
+def test_without_an_upper_bound_automatic_weights_vanish() -> None:
+    # As in TAO, where an unset max_objective_weight is 0.
+    loss = GridLoss(cost(auto=True, low=0.0, high=0.0))
+    loss.note(costs(0.5, 2.0))
+    loss.rebalance()
+    assert loss.weights["car", "cov"] == loss.weights["car", "bbox"] == 0.0
