@@ -17,12 +17,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from taomagic.engine.export.detections import COUNTS, DETECTIONS, ROW
 from taomagic.spec.settings import NMSSettings
-
-DETECTIONS = "NMS"
-COUNTS = "NMS_1"
-#: Columns of a detection: image, class, confidence, x1, y1, x2, y2.
-ROW = 7
 
 
 def append_nms(

@@ -16,15 +16,13 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from taomagic.engine.export.nms import COUNTS, DETECTIONS, ROW
+from taomagic.engine.export.detections import COUNTS, DETECTIONS, EFFICIENT_OUTPUTS, ROW
 from taomagic.spec.settings import NMSSettings
 
 #: ``--nms``: where the suppression of an exported SSD happens.
 Suppression = Literal["onnx", "nms_dynamic_trt", "efficient_nms_trt"]
 
 DOMAIN: Final = "TRT"
-#: Outputs of ``EfficientNMS_TRT``, under the names of its document.
-EFFICIENT_OUTPUTS: Final = ("num_detections", "detection_boxes", "detection_scores", "detection_classes")
 #: ``codeType``: offsets from the centre and the size of an anchor, x before y.
 _CENTER_SIZE: Final = 1
 #: ``scoreBits``: sort by all 16 bits of a score.

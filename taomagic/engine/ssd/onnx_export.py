@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from taomagic.engine.boxes import decode
 from taomagic.engine.data.images import CAFFE_MEAN, GREY_MEAN, mean_of
-from taomagic.engine.export.nms import COUNTS, DETECTIONS, append_nms
+from taomagic.engine.export.detections import COUNTS, DETECTIONS, EFFICIENT_OUTPUTS
+from taomagic.engine.export.nms import append_nms
 from taomagic.engine.export.nms_plugins import (
-    EFFICIENT_OUTPUTS,
     Suppression,
     append_efficient_nms_trt,
     append_nms_dynamic_trt,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from taomagic.engine.device import Device
+from taomagic.engine.export.detections import rows_of
 from taomagic.engine.inference.models import ExportedModel, is_checkpoint, open_exported
 from taomagic.engine.ssd.model import SSD, parameter_count
 from taomagic.engine.ssd.postprocess import Detections, detect
@@ -118,16 +119,13 @@ class ExportedPredictor:
 
     def predict(self, images: Tensor) -> list[Detections]:
         """Find objects in preprocessed images [N, C, H, W] float32; the boxes are in pixels of the input."""
-        from taomagic.engine.export.nms import COUNTS, DETECTIONS
-
         outputs = self.model.runner.run(images.cpu().numpy())
         _, height, width = self.input_shape
         scale = np.array([width, height, width, height], dtype=np.float32)
-        found = []
-        for rows, count in zip(outputs[DETECTIONS][:, 0], outputs[COUNTS].reshape(-1), strict=True):
-            valid = rows[: int(count)]
-            found.append(Detections(valid[:, 3:] * scale, valid[:, 2], valid[:, 1].astype(np.int64)))
-        return found
+        return [
+            Detections(rows[:, 2:] * scale, rows[:, 1], rows[:, 0].astype(np.int64))
+            for rows in rows_of(outputs)
+        ]
 
 
 def load_predictor(path: Path, key: str, device: Device, nms: NMSSettings, *, shown_as: str) -> Predictor:
