@@ -15,6 +15,7 @@ from taomagic.launcher.job import Job
 from taomagic.launcher.keys import MASK
 from taomagic.launcher.progress import Artefact, Snapshot
 from taomagic.launcher.states import JobState
+from taomagic.view import next_steps_detectnet
 
 #: What a model file ends in, the encrypted ones first.
 MODELS = ("tlt", "etlt", "hdf5", "onnx")
@@ -41,7 +42,7 @@ def after(job: Job, snapshot: Snapshot, environ: Mapping[str, str] = os.environ)
     environ
         Where the path variables are: paths are written with them, as people do.
     """
-    return [(title, _shortened(command, environ)) for title, command in _steps(job, snapshot)]
+    return [(title, _shortened(command, environ)) for title, command in _steps(job, snapshot, environ)]
 
 
 def _shortened(command: str, environ: Mapping[str, str]) -> str:
@@ -53,7 +54,7 @@ def _shortened(command: str, environ: Mapping[str, str]) -> str:
     return command
 
 
-def _steps(job: Job, snapshot: Snapshot) -> list[Step]:
+def _steps(job: Job, snapshot: Snapshot, environ: Mapping[str, str]) -> list[Step]:
     command, state = job.command, snapshot.state
     if command.group != "model" or command.task not in _TASKS:
         return []
@@ -62,6 +63,9 @@ def _steps(job: Job, snapshot: Snapshot) -> list[Step]:
         return [("Go on with this training where it was stopped", _as_typed(job))] if stopped else []
     spec, given = _value(command.args, _SPEC), _value(command.args, _MODEL)
     written = _last_model(snapshot.artefacts)
+    if command.task == "detectnet_v2":
+        model = given if command.subtask == "evaluate" else written
+        return next_steps_detectnet.steps(command.subtask, spec, model, environ)
     steps: list[Step] = []
     match command.subtask:
         case "train" if written:

@@ -47,10 +47,52 @@ def test_after_a_training_its_last_model_is_evaluated_pruned_and_exported() -> N
     ]
 
 
+def test_detectnet_v2_goes_the_way_of_nvidias_notebook(tmp_path: Path) -> None:
+    root, specs = f"{ROOT}/experiment_dir", "$SPECS_DIR/detectnet_v2"
+    environ = {**ENVIRON, "LOCAL_SPECS_DIR": str(tmp_path)}
+    for name in ("train", "retrain", "inference"):
+        end = "tlt" if name == "inference" else "resnet18_kitti"
+        (tmp_path / f"detectnet_v2_{name}_kitti_{end}.txt").write_text("model_config {\n}\n")
+    (tmp_path / "detectnet_v2_retrain_kitti_resnet18_kitti_qat.txt").write_text("x")
+    (tmp_path / "detectnet_v2_retrain_kitti_resnet18_kitti.txt").write_text(
+        f'model_config {{\n  pretrained_model_file: "{root}_pruned/pruned.tlt"\n}}\n'
+    )
+
+    def commands(subtask: str, *args: str, wrote: str = "") -> list[str]:
+        files = (f"{root}/model.epoch-10.ckzip", wrote) if wrote else ()
+        done = job("detectnet_v2", subtask, *args)
+        return [command for _, command in next_steps.after(done, ended(JobState.SUCCEEDED, *files), environ)]
+
+    train, retrain = (f"{specs}_{name}_kitti_resnet18_kitti.txt" for name in ("train", "retrain"))
+    unpruned, pruned = f"{root}_unpruned/weights/m.tlt", f"{root}_pruned/pruned.tlt"
+    mine = "$USER_EXPERIMENT_DIR/experiment_dir"
+    [first] = commands("dataset_convert", "-d", "x", "-o", "y")
+    assert first == f"%tao detectnet_v2 train -e {train} -r {mine}_unpruned -n resnet18_detector -k $KEY"
+    evaluate, prune, _ = commands("train", "-e", train, wrote=unpruned)
+    assert evaluate == f"%tao detectnet_v2 evaluate -e {train} -m {mine}_unpruned/weights/m.tlt -k $KEY"
+    assert prune.startswith(
+        f"%tao detectnet_v2 prune -m {mine}_unpruned/weights/m.tlt -o {mine}_pruned/pruned.tlt -eq union"
+    )
+    assert commands("prune", "-m", unpruned, wrote=pruned)[1] == (
+        f"%tao detectnet_v2 train -e {retrain} -r {mine}_retrain -n resnet18_detector_pruned -k $KEY"
+    )
+    _, infer, qat, _ = commands("train", "-e", retrain, wrote=f"{root}_retrain/weights/p.tlt")
+    assert infer.split()[2:5] == ["inference", "-e", f"{specs}_inference_kitti_tlt.txt"]
+    assert "_qat.txt" in qat
+    assert [command.split()[2] for command in commands("evaluate", "-e", retrain, "-m", pruned)] == [
+        "inference",
+        "export",
+    ]
+    [engine] = commands("export", "-e", retrain, wrote=f"{root}_final/m.onnx")
+    assert engine.startswith(f"%tao deploy detectnet_v2 gen_trt_engine -m {mine}_final/m.onnx -e {retrain}")
+    assert commands("train", "-e", train) == [], "no model, no step"
+
+
+@pytest.mark.parametrize("task", ["ssd", "detectnet_v2"])
 @pytest.mark.parametrize("subtask", ["train", "evaluate", "prune", "export", "inference", "dataset_convert"])
 @pytest.mark.parametrize("state", [*JobState])
-def test_no_step_tells_the_key(subtask: str, state: JobState) -> None:
-    done = job("ssd", subtask, "-m", f"{ROOT}/m.tlt", "-k", "secret")
+def test_no_step_tells_the_key(task: str, subtask: str, state: JobState) -> None:
+    done = job(task, subtask, "-m", f"{ROOT}/m.tlt", "-k", "secret")
     done.shown = done.shown.replace("secret", "********")
     for _, command in next_steps.after(done, ended(state, f"{ROOT}/m.tlt"), {}):
         assert "secret" not in command
