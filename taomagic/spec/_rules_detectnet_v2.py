@@ -6,20 +6,12 @@ from collections.abc import Mapping
 from typing import Final
 
 from taomagic.spec.rules import Rule, above, at_least, half_open_interval, one_of
+from taomagic.spec.validate import ARCHITECTURES as SSD_ARCHITECTURES
 
 __all__ = ["INFERENCE_RULES", "RULES"]
 
-#: What NVIDIA's validator knows.
-ARCHITECTURES: Final = (
-    "resnet",
-    "vgg",
-    "darknet",
-    "mobilenet_v1",
-    "mobilenet_v2",
-    "squeezenet",
-    "googlenet",
-    "efficientnet_b0",
-)
+#: What NVIDIA's validator knows: SSD's but the last one.
+ARCHITECTURES: Final = tuple(name for name in SSD_ARCHITECTURES if name != "efficientnet_b1")
 
 
 def _share(example: str) -> Rule:
@@ -131,5 +123,6 @@ INFERENCE_RULES: Final[Mapping[str, Rule]] = {
     "image_channels": one_of((1, 3), "3", required=True),
     "confidence_model": one_of(("aggregate_cov", "mean_cov"), '"aggregate_cov"'),
     **{name: Rule(">= 0 and <= 255", lambda value: 0 <= value <= 255, "255") for name in ("R", "G", "B")},
+    "overlay_linewidth": Rule(">= 0 and <= 100", lambda value: 0 <= value <= 100, "2"),
     "n_batches": at_least(0, "10"),
 }

@@ -26,11 +26,21 @@ pictures; ``docs/resizing.md`` has figures.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from taomagic.engine.data.decoding import Image
+
+
+class Resize(Protocol):
+    """One of the two ways of Pillow below."""
+
+    def __call__(self, image: Image, width: int, height: int, *, grey: bool = False) -> Image:
+        """Return the image at another size."""
+        ...
 
 
 def resize_bilinear(image: Image, width: int, height: int) -> NDArray[np.float32]:

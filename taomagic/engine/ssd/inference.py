@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Sequence
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from taomagic.engine.data.images import Image, preprocess, resize_lanczos
+from taomagic.engine.data.resizing import Resize
 from taomagic.engine.device import choose_device
 from taomagic.engine.inference.annotator import annotate_files
 from taomagic.engine.inference.files import Outputs, find_images, refuse_shared_labels
@@ -82,14 +82,6 @@ def _outputs(args: argparse.Namespace, paths: PathMap) -> Outputs:
         hint="Give another folder with -o, or with -r.",
     )
     return outputs
-
-
-class Resize(Protocol):
-    """How an image gets to the network's size; see :mod:`taomagic.engine.data.resizing`."""
-
-    def __call__(self, image: Image, width: int, height: int, *, grey: bool = False) -> Image:
-        """Return the image at another size."""
-        ...
 
 
 class SSDMarker:
