@@ -28,34 +28,28 @@ from taomagic.spec.validate import as_written, broken, check_ranges, missing, nu
 
 Spec = SpecFile[detectnet_v2_pb2.Experiment]
 
+#: What is needed to judge a network.
+_JUDGED: Final = (
+    "dataset_config",
+    "augmentation_config.preprocessing",
+    "postprocessing_config.target_class_config",
+    "model_config.objective_set.bbox",
+    "model_config.objective_set.cov",
+    "evaluation_config.minimum_detection_ground_truth_overlap",
+    "evaluation_config.evaluation_box_config",
+    "cost_function_config.target_classes",
+    "bbox_rasterizer_config.target_class_config",
+)
 #: The blocks that each purpose needs, and those inside them, as NVIDIA's validator wants them.
 _REQUIRED: Final[Mapping[Purpose, tuple[str, ...]]] = {
     "train": (
-        "dataset_config",
-        "augmentation_config.preprocessing",
-        "postprocessing_config.target_class_config",
-        "model_config.objective_set.bbox",
-        "model_config.objective_set.cov",
-        "evaluation_config.minimum_detection_ground_truth_overlap",
-        "evaluation_config.evaluation_box_config",
-        "cost_function_config.target_classes",
+        *_JUDGED,
         "training_config.learning_rate",
         "training_config.regularizer",
         "training_config.optimizer.adam",
         "training_config.cost_scaling",
-        "bbox_rasterizer_config.target_class_config",
     ),
-    "evaluate": (
-        "dataset_config",
-        "augmentation_config.preprocessing",
-        "postprocessing_config.target_class_config",
-        "model_config.objective_set.bbox",
-        "model_config.objective_set.cov",
-        "evaluation_config.minimum_detection_ground_truth_overlap",
-        "evaluation_config.evaluation_box_config",
-        "cost_function_config.target_classes",
-        "bbox_rasterizer_config.target_class_config",
-    ),
+    "evaluate": _JUDGED,
     "export": ("cost_function_config.target_classes",),
     "calibration": (
         "dataset_config",

@@ -66,7 +66,7 @@ class Taken:
 
 
 @dataclass(frozen=True)
-class Pixels:
+class Preprocessing:
     """What a network gets in place of a level of 0 to 255: ``(level - mean) / divisor``.
 
     Attributes
@@ -103,7 +103,7 @@ def norms_behind(module: nn.Module) -> dict[str, str]:
     return found
 
 
-def take(backbone: Backbone, network: Network, state: Mapping[str, Tensor], pixels: Pixels) -> Taken:
+def take(backbone: Backbone, network: Network, state: Mapping[str, Tensor], pixels: Preprocessing) -> Taken:
     """Return what ``backbone`` takes over; see the module for how.
 
     Parameters
@@ -190,7 +190,7 @@ class _Source:
         """The number of tensors that come from the file."""
         return 1 + (self._bias is not None) + len(self._norm or [])
 
-    def adapt_to_images(self, in_channels: int, pixels: Pixels, *, keep_size: bool) -> Tensor | None:
+    def adapt_to_images(self, in_channels: int, pixels: Preprocessing, *, keep_size: bool) -> Tensor | None:
         """Return the weights for our images in place of theirs, ``None`` if theirs aren't for colour images."""
         weight = self.weight
         if weight is None or weight.shape[1] != 3:

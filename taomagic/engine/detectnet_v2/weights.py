@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from taomagic.engine.backbones.base import keras_name
-from taomagic.engine.backbones.torchvision_weights import Pixels
+from taomagic.engine.backbones.torchvision_weights import Preprocessing
 from taomagic.engine.detectnet_v2.model import Architecture, DetectNet, left_in_float
 from taomagic.engine.quantization import restart
 from taomagic.engine.quantization.placement import SUFFIX
@@ -139,7 +139,7 @@ def _with_backbone_of(source: ModelFile | TorchvisionState, wanted: Architecture
     """Build a network whose backbone takes over what fits of a file's."""
     model = DetectNet(wanted)
     if isinstance(source, TorchvisionState):
-        pixels = Pixels((0.0,) * wanted.input_shape[0], divisor=255.0, red_first=True)
+        pixels = Preprocessing((0.0,) * wanted.input_shape[0], divisor=255.0, red_first=True)
         taken = take_from_torchvision(KIND, model, source.network, source.state, pixels, shown_as)
     else:
         offered = _offered_backbone(source, model, shown_as)

@@ -19,7 +19,6 @@ from taomagic.engine.backbones.layers import batch_norm, conv, he_normal
 from taomagic.engine.quantization import quantize
 from taomagic.engine.ssd.anchors import AnchorSettings, anchor_boxes
 from taomagic.engine.weights.kind import Detector
-from taomagic.engine.weights.state import parameter_count as parameter_count  # noqa: PLC0414
 from taomagic.spec.ssd import SSDExperiment
 
 #: (1×1 channels, 3×3 channels) of the five expansion blocks; ``None``: the backbone's last map itself is block 0.

@@ -13,9 +13,10 @@ from torch import Tensor
 from taomagic.engine.device import Device
 from taomagic.engine.export.detections import rows_of
 from taomagic.engine.inference.models import ExportedModel, is_checkpoint, open_exported
-from taomagic.engine.ssd.model import SSD, parameter_count
+from taomagic.engine.ssd.model import SSD
 from taomagic.engine.ssd.postprocess import Detections, detect
 from taomagic.engine.ssd.weights import model_from_file
+from taomagic.engine.weights.state import parameter_count
 from taomagic.errors import ModelFileProblem
 from taomagic.spec.ssd import NMSSettings
 

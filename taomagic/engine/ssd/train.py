@@ -16,7 +16,7 @@ from taomagic.engine.device import Device, choose_device, prefer
 from taomagic.engine.quantization import describe_quantization
 from taomagic.engine.ssd import weights
 from taomagic.engine.ssd.evaluation import metrics_of, print_table, validate
-from taomagic.engine.ssd.model import SSD, Architecture, parameter_count
+from taomagic.engine.ssd.model import SSD, Architecture
 from taomagic.engine.ssd.objective import Objective
 from taomagic.engine.ssd.predictor import TorchPredictor
 from taomagic.engine.status import StatusLog
@@ -32,6 +32,7 @@ from taomagic.engine.training.schedule import FixedLength, SoftStartAnnealing
 from taomagic.engine.training.start import check_initial_epoch
 from taomagic.engine.training.tensorboard import BoardSettings
 from taomagic.engine.training.trackers import TrackerSettings
+from taomagic.engine.weights.state import parameter_count
 from taomagic.errors import UsageProblem
 from taomagic.project.paths import PathMap
 from taomagic.spec.ssd import SSDExperiment, read_experiment

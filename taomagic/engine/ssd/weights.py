@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from taomagic.engine.backbones.torchvision_weights import Pixels
+from taomagic.engine.backbones.torchvision_weights import Preprocessing
 from taomagic.engine.data.images import mean_of
 from taomagic.engine.quantization import restart
 from taomagic.engine.quantization.placement import SUFFIX
@@ -91,7 +91,7 @@ def starting_model(
     if isinstance(source, TorchvisionState):
         model = SSD(architecture)
         assert experiment.augmentation is not None
-        pixels = Pixels(mean_of(experiment.augmentation))
+        pixels = Preprocessing(mean_of(experiment.augmentation))
         take_from_torchvision(KIND, model, source.network, source.state, pixels, shown_as)
         return model
     file = source

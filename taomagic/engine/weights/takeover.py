@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from taomagic.engine.backbones.base import keras_name
 from taomagic.engine.backbones.torchvision_weights import norms_behind
+from taomagic.engine.data.images import GREY_SHARES
 from taomagic.engine.weights.kind import Description, Detector, Kind
 from taomagic.engine.weights.report import report_random, require_numbers
 from taomagic.engine.weights.state import BACKBONE, HEADS, portable_state, shortened, size_text
@@ -21,8 +22,6 @@ from taomagic.errors import ModelFileProblem
 
 logger = logging.getLogger(__name__)
 
-#: Blue, green and red in a grey level.
-GREY_SHARES = (0.114, 0.587, 0.299)
 #: A layer that only one architecture has, in the order in which they are looked for.
 _TELLING_LAYERS = (
     ("block_2a_conv_shortcut", "resnet"),
@@ -95,8 +94,9 @@ def adapt_first_convolution(
         adapted[name] = weight.sum(dim=1, keepdim=True)
         logger.info("%s is for colour images: its first convolution was summed up for grey ones.", where)
     elif (weight.shape[1], wanted.in_channels) == (1, 3):
-        shares = GREY_SHARES[::-1] if kind.red_first else GREY_SHARES
-        adapted[name] = weight * torch.tensor(shares).view(1, 3, 1, 1).to(weight.dtype)
+        shares = torch.from_numpy(GREY_SHARES)
+        shares = shares if kind.red_first else shares.flip(0)
+        adapted[name] = weight * shares.view(1, 3, 1, 1).to(weight.dtype)
         logger.info(
             "%s is for grey images: its first convolution was spread over blue, green and red.", where
         )

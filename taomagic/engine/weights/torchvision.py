@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from taomagic.engine.backbones.torchvision_names import Network, recognise
-from taomagic.engine.backbones.torchvision_weights import Pixels, take
+from taomagic.engine.backbones.torchvision_weights import Preprocessing, take
 from taomagic.engine.weights.kind import Description, Detector, Kind
 from taomagic.engine.weights.report import report_random, require_numbers
 from taomagic.engine.weights.state import BACKBONE, portable_state, shortened, size_text
@@ -52,7 +52,7 @@ def take_from_torchvision(
     model: Detector,
     network: Network,
     state: Mapping[str, Tensor],
-    pixels: Pixels,
+    pixels: Preprocessing,
     where: str,
 ) -> list[str]:
     """Load a state dict in the layout of torchvision's networks into the backbone, as far as the two agree.

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from taomagic.engine.detectnet_v2.model import Architecture, DetectNet, keras_name
+from taomagic.engine.backbones.base import keras_name
+from taomagic.engine.detectnet_v2.model import Architecture, DetectNet
 from taomagic.engine.pruning.prune import prune
 
 

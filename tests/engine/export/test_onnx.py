@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from taomagic.engine.inference.models import open_exported
-from taomagic.engine.ssd.model import parameter_count
 from taomagic.engine.ssd.onnx_export import export_onnx
 from taomagic.engine.ssd.postprocess import Detections, detect
 from taomagic.engine.ssd.predictor import ExportedPredictor
 from taomagic.engine.storage.model_file import write_onnx
+from taomagic.engine.weights.state import parameter_count
 from taomagic.errors import ModelFileProblem, UsageProblem
 from taomagic.spec.settings import NMSSettings
 

@@ -5,9 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from taomagic.engine.backbones.base import keras_name
 from taomagic.engine.pruning.prune import prune
 from taomagic.engine.ssd.anchors import AnchorSettings
-from taomagic.engine.ssd.model import SSD, Architecture, keras_name, parameter_count
+from taomagic.engine.ssd.model import SSD, Architecture
+from taomagic.engine.weights.state import parameter_count
 
 HEADS = [f"ssd_{kind}_{level}" for kind in ("conf", "loc") for level in range(6)]
 

@@ -13,11 +13,13 @@ import torch
 from torch import nn
 
 from taomagic.engine.backbones import Widths, build_backbone
+from taomagic.engine.backbones.base import keras_name
 from taomagic.engine.pruning.prune import prune
 from taomagic.engine.ssd.anchors import AnchorSettings
-from taomagic.engine.ssd.model import EXPANSIONS, SSD, Architecture, keras_name, parameter_count
+from taomagic.engine.ssd.model import EXPANSIONS, SSD, Architecture
 from taomagic.engine.ssd.onnx_export import export_onnx
 from taomagic.engine.ssd.weights import freeze
+from taomagic.engine.weights.state import parameter_count
 from taomagic.spec._backbones import BACKBONES
 from taomagic.spec.settings import NMSSettings, SSDExperiment, SSDModelSettings
 

@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from taomagic.engine.backbones import Widths
+from taomagic.engine.backbones.base import keras_name
 from taomagic.engine.backbones.layers import conv, pointwise
 from taomagic.engine.backbones.resnet import BasicBlock
 from taomagic.engine.ssd.anchors import AnchorSettings
-from taomagic.engine.ssd.model import SSD, Architecture, keras_name, parameter_count
+from taomagic.engine.ssd.model import SSD, Architecture
+from taomagic.engine.weights.state import parameter_count
 
 ANCHORS = AnchorSettings(
     ((1.0, 2.0, 0.5),) * 6, (0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.05), two_boxes_for_ar1=True, clip_boxes=False,

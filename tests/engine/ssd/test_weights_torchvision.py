@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from taomagic.engine.backbones import Widths, build_backbone
 from taomagic.engine.backbones.torchvision_names import recognise
-from taomagic.engine.backbones.torchvision_weights import Pixels, norms_behind, take
+from taomagic.engine.backbones.torchvision_weights import Preprocessing, norms_behind, take
 from taomagic.engine.ssd.model import EXPANSIONS
 from tests.engine.ssd import torchvision_nets as nets
 
@@ -64,7 +64,7 @@ def backbone_with(state: dict[str, Tensor], of: tuple[str, int], mean: tuple[flo
     network = recognise(state)
     assert network is not None
     assert network.backbone == of
-    taken = take(backbone, network, state, Pixels(mean))
+    taken = take(backbone, network, state, Preprocessing(mean))
     backbone.load_state_dict(taken.tensors, strict=False)
     return backbone.eval(), taken
 
@@ -112,7 +112,7 @@ def test_larger_networks_of_the_same_kind_are_taken_whole(
     state = {name: torch.tensor(0.0).expand(shape) for name, shape in shapes.items()}
     network = recognise(state)
     assert network.backbone == of
-    taken = take(backbone, network, state, Pixels(CAFFE))
+    taken = take(backbone, network, state, Preprocessing(CAFFE))
     assert taken.misfits == ()
     assert set(taken.tensors) == {n for n in backbone.state_dict() if not n.endswith("num_batches_tracked")}
 
@@ -210,7 +210,7 @@ def test_a_convolution_is_taken_whole_or_not_at_all(missing: set[str], cut: str 
         return
     with torch.device("meta"):
         backbone = build_backbone("squeezenet", 0, (3, 64, 64), Widths())
-    taken = take(backbone, network, state, Pixels(CAFFE))
+    taken = take(backbone, network, state, Preprocessing(CAFFE))
     shapes = {name: tensor.shape for name, tensor in backbone.state_dict().items()}
     assert all(tensor.shape == shapes[name] for name, tensor in taken.tensors.items())
     damaged = {name.rpartition(".")[0] for name in missing | ({cut} if cut else set())}
