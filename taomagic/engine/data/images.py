@@ -23,6 +23,7 @@ from taomagic.engine.data.resizing import resize_bilinear, resize_bilinear_pillo
 from taomagic.spec.settings import AugmentationSettings
 
 __all__ = [
+    "GREY_SHARES",
     "SUFFIXES",
     "Image",
     "Pixels",
@@ -48,8 +49,8 @@ CAFFE_MEAN = (103.939, 116.779, 123.68)
 GREY_MEAN = (117.3786,)
 #: TAO's TFRecord pipeline has another default: torchvision's means times 255.
 TFRECORD_MEAN = (103.53, 116.28, 123.675)
-#: Weights of blue, green and red in a grey level.
-_GREY_WEIGHTS = np.array([0.114, 0.587, 0.299], np.float32)
+#: Shares of red, green and blue in a grey level.
+GREY_SHARES = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def mean_of(settings: AugmentationSettings, *, tfrecords: bool = False) -> tuple[float, ...]:
@@ -88,7 +89,7 @@ def preprocess(
 def preprocess_into(image: Pixels, mean: tuple[float, ...], out: NDArray[np.float32]) -> None:
     """Write what the network sees into ``out``, ``[height, width, channels]`` float32."""
     if out.shape[2] == 1:
-        grey = image @ _GREY_WEIGHTS[::-1]
+        grey = image @ GREY_SHARES
         np.subtract(grey, np.float32(mean[0]), out=out[:, :, 0])
         return
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
