@@ -107,7 +107,6 @@ def show_boxes(
         Columns of the grid when there is one set.
     """
     from matplotlib import image as mpl_image
-    from matplotlib.figure import Figure
 
     files = find_images(images)[:count]
     if len(labels) == 1:
@@ -116,13 +115,8 @@ def show_boxes(
     else:
         cells = [(path, title, folder) for path in files for title, folder in labels.items()]
         columns = len(labels)
-    rows = -(-len(cells) // columns)
     height, width = mpl_image.imread(files[0]).shape[:2]
-    cell_width = 12 / columns
-    figure = Figure(figsize=(12, rows * (cell_width * height / width + 0.3)), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis in axes:
-        axis.set_axis_off()
+    figure, axes = _grid(len(cells), columns, height / width)
     for axis, (path, title, folder) in zip(axes, cells, strict=False):
         axis.imshow(mpl_image.imread(path), cmap="gray")
         axis.set_title(f"{title}: {path.name}", fontsize=9)
@@ -142,6 +136,41 @@ def _draw_boxes(axis: Any, boxes: Sequence[Box]) -> None:
             x1, y1 - 2, text, fontsize=6, color="white", va="bottom",
             bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.8},
         )  # fmt: skip
+
+
+def show_images(folder: str | Path, *, count: int = 6, columns: int = 2) -> Picture:
+    """Draw the images of a folder as they are.
+
+    Parameters
+    ----------
+    folder
+        Folder of images.
+    count
+        Number of images.
+    columns
+        Columns of the grid.
+    """
+    from matplotlib import image as mpl_image
+
+    pictures = [(path.stem, mpl_image.imread(path)) for path in find_images(folder)[:count]]
+    height, width = pictures[0][1].shape[:2]
+    figure, axes = _grid(len(pictures), columns, height / width)
+    for axis, (title, pixels) in zip(axes, pictures, strict=False):
+        axis.imshow(pixels, cmap="gray")
+        axis.set_title(title, fontsize=9)
+    return Picture(figure)
+
+
+def _grid(cells: int, columns: int, aspect: float) -> tuple[Figure, Any]:
+    """Return a figure, and the axes of at least so many pictures, whose height is ``aspect`` times their width."""
+    from matplotlib.figure import Figure
+
+    rows = -(-cells // columns)
+    figure = Figure(figsize=(12, rows * (12 / columns * aspect + 0.3)), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes:
+        axis.set_axis_off()
+    return figure, axes
 
 
 def plot_training(runs: Mapping[str, Any]) -> Picture:

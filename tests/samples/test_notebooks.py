@@ -3,6 +3,8 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
+import numpy as np
 import pytest
 
 from taomagic.samples import gallery
@@ -39,6 +41,14 @@ def test_the_comparison_shows_every_model_and_marks_what_is_unknown():
     assert lines[2].split() == ["unpruned", "0.864", "444,640", "1.90", "3.1"]
     assert lines[3].split() == ["<pruned>", "0.100", "–", "–", "–"]
     assert "&lt;pruned&gt;" in table._repr_html_()
+
+
+def test_the_images_of_a_folder_are_drawn_in_a_grid(tmp_path):
+    for name in ("b", "a", "c"):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.zeros((20, 60, 3), np.uint8))
+    axes = gallery.show_images(tmp_path, count=2, columns=3).figure.axes
+    assert [axis.get_title() for axis in axes] == ["a", "b", ""]
+    assert [len(axis.images) for axis in axes] == [1, 1, 0]
 
 
 def test_training_curves_have_a_line_for_loss_and_one_for_map():
