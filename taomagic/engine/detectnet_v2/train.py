@@ -10,10 +10,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from taomagic.engine.console import timed
 from taomagic.engine.detectnet_v2 import weights
+from taomagic.engine.detectnet_v2.coverage_pictures import draw_coverage
 from taomagic.engine.detectnet_v2.detector import Detector
 from taomagic.engine.detectnet_v2.evaluation import evaluate_model, for_evaluation
 from taomagic.engine.detectnet_v2.layout import Layout
@@ -36,7 +37,7 @@ from taomagic.engine.training.plan import Command, Plan
 from taomagic.engine.training.run import TrainingRun, hash_of_settings
 from taomagic.engine.training.schedule import AnnealingOnPlateau, FixedLength, Schedule, SoftStartAnnealing
 from taomagic.engine.training.state_file import SUFFIX, read_state, write_state
-from taomagic.engine.training.tensorboard import BoardSettings
+from taomagic.engine.training.tensorboard import BoardSettings, Picture
 from taomagic.engine.training.trackers import TrackerSettings
 from taomagic.engine.weights.state import parameter_count
 from taomagic.errors import SpecProblem, UsageProblem
@@ -118,6 +119,8 @@ class DetectNetNetwork(Network):
     """
 
     regularizes_biases = True
+    # NVIDIA's own specs name both services, and its containers train without them where nobody is logged in.
+    requires_trackers = False
 
     def __init__(self, experiment: DetectNetExperiment, paths: PathMap, key: str, model_name: str) -> None:
         assert experiment.training is not None
@@ -231,7 +234,16 @@ class DetectNetNetwork(Network):
             weight_histograms=True,
             step_interval=interval,
             image_interval=visualizer.infrequent_logging_frequency,
+            red_first=True,
         )
+
+    def pictures(self, model: nn.Module, images: Tensor, device: Device) -> list[Picture]:
+        """Return images with what the network says of the classes in ``visualizer.target_class_config``."""
+        visualizer = self._training.visualizer
+        thresholds = visualizer.coverage_thresholds if visualizer is not None else {}
+        if not thresholds:
+            return []
+        return draw_coverage(TorchPredictor(_detectnet(model), device), images, thresholds)
 
     @property
     def trackers(self) -> TrackerSettings | None:

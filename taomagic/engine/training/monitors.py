@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
 from taomagic.engine.data.loading import Batch
+from taomagic.engine.device import Device
 from taomagic.engine.training.distributed import world
 from taomagic.engine.training.network import Network
 from taomagic.engine.training.plan import Command, Plan
 from taomagic.engine.training.report import StepResult
-from taomagic.engine.training.tensorboard import TensorBoard
+from taomagic.engine.training.tensorboard import Picture, TensorBoard
 from taomagic.engine.training.trackers import Trackers, packages
+
+Draw = Callable[[nn.Module, Tensor], Sequence[Picture]]
 
 
 class Monitors:
@@ -22,11 +25,14 @@ class Monitors:
     ----------
     board, trackers
         The open ones.
+    draw
+        Draws what a network says about images.
     """
 
-    def __init__(self, board: TensorBoard, trackers: Trackers) -> None:
+    def __init__(self, board: TensorBoard, trackers: Trackers, draw: Draw | None = None) -> None:
         self._board = board
         self._trackers = trackers
+        self._draw = draw
 
     @staticmethod
     def check(network: Network) -> None:
@@ -37,11 +43,11 @@ class Monitors:
         EnvironmentProblem
             A tracker's package is missing.
         """
-        if network.trackers is not None and world().is_main:
+        if network.trackers is not None and network.requires_trackers and world().is_main:
             packages(network.trackers)
 
     @classmethod
-    def open(cls, network: Network, command: Command, plan: Plan) -> Monitors:
+    def open(cls, network: Network, command: Command, plan: Plan, device: Device) -> Monitors:
         """Open what the spec enables.
 
         Raises
@@ -59,8 +65,13 @@ class Monitors:
             network.text,
             network.classes,
             paths=command.paths,
+            required=network.requires_trackers,
         )
-        return cls(TensorBoard.open(board, command.results_dir, network.classes), trackers)
+
+        def draw(model: nn.Module, images: Tensor) -> Sequence[Picture]:
+            return network.pictures(model, images, device)
+
+        return cls(TensorBoard.open(board, command.results_dir, network.classes), trackers, draw)
 
     def step_logger(self, first_step: int) -> Callable[[StepResult], None]:
         """Return what records loss and learning rate of each step of an epoch that begins at ``first_step``."""
@@ -80,6 +91,9 @@ class Monitors:
         """Record what an epoch gave, and how the weights are distributed then."""
         self._board.epoch(epoch, metrics)
         self._board.histograms(model, epoch)
+        draw = self._draw
+        if draw is not None:
+            self._board.predictions(lambda images: draw(model, images), epoch)
         self._trackers.epoch(epoch, {name: value for name, value in metrics.items() if name != "epoch"})
 
     def close(self, *, failed: bool = False) -> None:

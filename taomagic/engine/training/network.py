@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -17,7 +17,7 @@ from taomagic.engine.training.checkpoints import Checkpoints
 from taomagic.engine.training.plan import Command, Plan
 from taomagic.engine.training.report import Report
 from taomagic.engine.training.schedule import Schedule
-from taomagic.engine.training.tensorboard import BoardSettings
+from taomagic.engine.training.tensorboard import BoardSettings, Picture
 from taomagic.engine.training.trackers import TrackerSettings
 from taomagic.spec.settings import CostScalingSettings, OptimizerSettings
 
@@ -120,6 +120,8 @@ class Network(ABC):
         Whether the average of the weights over the last steps is what counts (``model_ema``).
     regularizes_biases
         Whether the biases of convolutions are regularised, not just the kernels.
+    requires_trackers
+        Whether a tracker that can't be used keeps the training from beginning.
     """
 
     name: str
@@ -130,6 +132,7 @@ class Network(ABC):
     validation_period: int
     averages_weights: bool = False
     regularizes_biases: bool = False
+    requires_trackers: bool = True
 
     @property
     @abstractmethod
@@ -206,6 +209,10 @@ class Network(ABC):
     @abstractmethod
     def board(self, plan: Plan) -> BoardSettings | None:
         """Return what TensorBoard is to show, ``None`` for nothing."""
+
+    def pictures(self, model: nn.Module, images: Tensor, device: Device) -> Sequence[Picture]:  # noqa: ARG002
+        """Return what the network says about images [N, C, H, W], drawn upon each of them; nothing by default."""
+        return ()
 
     @property
     @abstractmethod

@@ -80,7 +80,7 @@ class TrainingRun:
         self.report.model_begins()
         start = begin(self.network, self.command, self.checkpoints, self.fingerprint())
         self.report.model_ready(start.model)
-        monitors = Monitors.open(self.network, self.command, self.plan)
+        monitors = Monitors.open(self.network, self.command, self.plan, self.device)
         self.device.place(start.model)
         self._announce(start)
         self._note(start.record, "running")

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from torch import nn
+import numpy.typing as npt
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
     from taomagic.engine.data.loading import Batch
+
+#: [H, W, 3], red first.
+Picture = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -30,13 +34,16 @@ class BoardSettings:
     step_interval
         Steps between two points of a curve.
     image_interval
-        Epochs between two rounds of images and histograms.
+        Epochs between two rounds of images and histograms, from the first epoch on.
+    red_first
+        The order of the channels.
     """
 
     num_images: int
     weight_histograms: bool = False
     step_interval: int = 1
     image_interval: int = 1
+    red_first: bool = False
 
 
 class TensorBoard:
@@ -53,6 +60,7 @@ class TensorBoard:
     def __init__(self, settings: BoardSettings | None, writer: SummaryWriter | None) -> None:
         self._settings = settings
         self._writer = writer
+        self._shown: Batch | None = None
 
     @classmethod
     def open(cls, settings: BoardSettings | None, results_dir: Path, classes: tuple[str, ...]) -> TensorBoard:
@@ -74,12 +82,39 @@ class TensorBoard:
             self._writer.add_scalar("lr", learning_rate, global_step)
 
     def watch(self, batches: Iterator[Batch], epoch: int) -> Iterator[Batch]:
-        """Pass batches on; draw the first one of the epoch with its boxes, up to ``num_images``."""
+        """Pass batches on; draw the first one of an epoch whose turn it is with its boxes, up to ``num_images``."""
         for index, batch in enumerate(batches):
-            if index == 0 and self._writer is not None and self._settings is not None:
-                for i in range(min(self._settings.num_images, len(batch.names))):
-                    self._writer.add_image(f"batch_imgs/{i}", _draw(batch, i), epoch, dataformats="HWC")
+            if index == 0 and self._settings is not None and self._has_images(epoch):
+                self._shown = batch
+                red_first = self._settings.red_first
+                pictures = [_draw(batch, i, red_first=red_first) for i in range(self._count(batch))]
+                self._add("batch_imgs", pictures, epoch)
             yield batch
+
+    def predictions(self, draw: Callable[[Tensor], Sequence[Picture]], epoch: int) -> None:
+        """Show what the network says after an epoch about the images that :meth:`watch` has drawn.
+
+        Parameters
+        ----------
+        draw
+            Returns a picture for each image of [N, C, H, W].
+        epoch
+            1-based.
+        """
+        batch, self._shown = self._shown, None
+        if batch is not None and self._count(batch):
+            self._add("predictions", draw(batch.images[: self._count(batch)]), epoch)
+
+    def _has_images(self, epoch: int) -> bool:
+        return self._settings is not None and (epoch - 1) % self._settings.image_interval == 0
+
+    def _count(self, batch: Batch) -> int:
+        return min(self._settings.num_images, len(batch.names)) if self._settings is not None else 0
+
+    def _add(self, tag: str, pictures: Sequence[Picture], epoch: int) -> None:
+        if self._writer is not None:
+            for i, picture in enumerate(pictures):
+                self._writer.add_image(f"{tag}/{i}", picture, epoch, dataformats="HWC")
 
     def epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Record the metrics of an evaluated epoch."""
@@ -91,8 +126,10 @@ class TensorBoard:
         self._writer.flush()
 
     def histograms(self, model: nn.Module, epoch: int) -> None:
-        """Record how the weights of each layer are distributed after an epoch, where asked for."""
+        """Record how the weights of each layer are distributed after an epoch whose turn it is, where asked for."""
         if self._writer is None or self._settings is None or not self._settings.weight_histograms:
+            return
+        if not self._has_images(epoch):
             return
         for name, parameter in model.named_parameters():
             self._writer.add_histogram(name, parameter.detach().cpu(), epoch)
@@ -103,13 +140,16 @@ class TensorBoard:
             self._writer.close()
 
 
-def _draw(batch: Batch, index: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _draw(batch: Batch, index: int, *, red_first: bool) -> Picture:
     """Return one image of a batch [H, W, 3] uint8 RGB with its boxes in red."""
     # The mean is not needed exactly: stretching to 0..255 shows the augmentation just as well, for colour and grey.
     planes = batch.images[index].numpy().transpose(1, 2, 0)
     low, high = float(planes.min()), float(planes.max())
     image = ((planes - low) * (255.0 / max(1.0, high - low))).astype(np.uint8)
-    rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_GRAY2RGB)
+    if image.shape[2] == 3:
+        rgb = np.ascontiguousarray(image if red_first else image[..., ::-1])
+    else:
+        rgb = np.repeat(image, 3, axis=2)
     for box, label in zip(batch.boxes[index], batch.labels[index], strict=True):
         if int(label) > 0:
             x1, y1, x2, y2 = (round(float(v)) for v in box)

@@ -82,6 +82,7 @@ class Trackers:
         classes: Sequence[str],
         *,
         paths: PathMap | None = None,
+        required: bool = True,
     ) -> Trackers:
         """Begin a run with every tracker that the spec enables.
 
@@ -100,6 +101,9 @@ class Trackers:
             Names of the classes, kept with the run.
         paths
             Container paths to host paths, for ``wandb_dir``.
+        required
+            Whether a service that can't be used, because a package or an account is missing, is an error; else a
+            warning says so.
 
         Returns
         -------
@@ -109,26 +113,30 @@ class Trackers:
         Raises
         ------
         EnvironmentProblem
-            If a package is missing or can't be imported, or a service knows no account here.
+            If a package is missing or can't be imported, or a service knows no account here, and they are required.
         """
         if visualizer is None:
             return cls()
         # Both packages are looked at before either service hears of a run.
         wandb, clearml = visualizer.wandb, visualizer.clearml
-        wandb_package, clearml_package = packages(visualizer)
+        wandb_package, clearml_package = packages(visualizer, required=required)
         trackers: list[_Tracker] = []
         try:
-            if wandb is not None:
+            if wandb is not None and wandb_package is not None:
                 directory = Path(wandb.wandb_dir) if wandb.wandb_dir is not None else results_dir
                 if wandb.wandb_dir is not None and paths is not None:
                     directory = paths.to_host(wandb.wandb_dir)
                 config = {"spec": config_text, "classes": list(classes)}
                 trackers += _opened(
-                    "Weights & Biases", lambda: _WandB(wandb_package, wandb, directory, run_name, config)
+                    "Weights & Biases",
+                    lambda: _WandB(wandb_package, wandb, directory, run_name, config),
+                    required=required,
                 )
-            if clearml is not None:
+            if clearml is not None and clearml_package is not None:
                 trackers += _opened(
-                    "ClearML", lambda: _ClearML(clearml_package, clearml, run_name, config_text, classes)
+                    "ClearML",
+                    lambda: _ClearML(clearml_package, clearml, run_name, config_text, classes),
+                    required=required,
                 )
         except EnvironmentProblem:
             cls(trackers).close(failed=True)
@@ -174,28 +182,38 @@ class Trackers:
             )
 
 
-def _opened(service: str, build: Callable[[], _Tracker]) -> list[_Tracker]:
+def _opened(service: str, build: Callable[[], _Tracker], *, required: bool) -> list[_Tracker]:
     """Return the tracker, or nothing and a warning where the service can't be reached."""
     try:
         return [build()]
-    except EnvironmentProblem:
-        raise
     except Exception as error:
+        if required and isinstance(error, EnvironmentProblem):
+            raise
         logger.warning("%s can't be used (%s); training without it.", service, _one_line(error))
         return []
 
 
-def packages(visualizer: TrackerSettings) -> tuple[Any, Any]:
+def packages(visualizer: TrackerSettings, *, required: bool = True) -> tuple[Any, Any]:
     """Return the packages of Weights & Biases and ClearML, ``None`` for a service that the spec doesn't report to.
 
     Raises
     ------
     EnvironmentProblem
-        One is missing or can't be imported.
+        One is missing or can't be imported. Unless ``required``, that is a warning, and ``None``.
     """
+
+    def found(name: str, service: str, block: str) -> Any:
+        try:
+            return _package(name, service, block)
+        except EnvironmentProblem as problem:
+            if required:
+                raise
+            logger.warning("%s: %s; training without it.", problem.where, problem.message)
+            return None
+
     return (
-        _package("wandb", "Weights & Biases", _WANDB_BLOCK) if visualizer.wandb is not None else None,
-        _package("clearml", "ClearML", _CLEARML_BLOCK) if visualizer.clearml is not None else None,
+        found("wandb", "Weights & Biases", _WANDB_BLOCK) if visualizer.wandb is not None else None,
+        found("clearml", "ClearML", _CLEARML_BLOCK) if visualizer.clearml is not None else None,
     )
 
 
