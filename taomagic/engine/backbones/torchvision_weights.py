@@ -240,13 +240,35 @@ class _Source:
             theirs = self._network.epsilon
             if self._bias is not None:
                 mean = mean - self._bias
-        k = self._scale
-        return {
-            "weight": gamma * ((k * k * var + epsilon) / (k * k * (var + theirs))).sqrt(),
-            "bias": beta,
-            "running_mean": k * (mean - self._shift),
-            "running_var": k * k * var,
-        }
+        return normalisation_of((gamma, beta, mean, var), theirs, epsilon, self._scale, self._shift)
+
+
+def normalisation_of(
+    norm: tuple[Tensor, Tensor, Tensor, Tensor],
+    theirs: float,
+    ours: float,
+    scale: float,
+    shift: Tensor | float,
+) -> dict[str, Tensor]:
+    """Return the tensors of a normalisation whose input has changed, and whose output hasn't.
+
+    Parameters
+    ----------
+    norm
+        Gamma, beta, mean and variance as they were.
+    theirs, ours
+        The epsilon that belonged to them, and that of the new normalisation.
+    scale, shift
+        The input is ``scale · (what it was - shift)`` now.
+    """
+    gamma, beta, mean, var = norm
+    squared = scale * scale
+    return {
+        "weight": gamma * ((squared * var + ours) / (squared * (var + theirs))).sqrt(),
+        "bias": beta,
+        "running_mean": scale * (mean - shift),
+        "running_var": squared * var,
+    }
 
 
 def _with_zeros_around(weight: Tensor, conv: nn.Conv2d) -> Tensor:

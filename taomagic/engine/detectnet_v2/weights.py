@@ -11,7 +11,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from taomagic.engine.backbones.base import keras_name
-from taomagic.engine.backbones.torchvision_weights import Preprocessing
 from taomagic.engine.detectnet_v2.model import Architecture, DetectNet, left_in_float
 from taomagic.engine.quantization import restart
 from taomagic.engine.quantization.placement import SUFFIX
@@ -20,6 +19,7 @@ from taomagic.engine.weights import files
 from taomagic.engine.weights.files import TorchvisionState, architecture_of, read_start
 from taomagic.engine.weights.freezing import freeze_blocks, stop_batch_norm
 from taomagic.engine.weights.kind import Kind
+from taomagic.engine.weights.preprocessing import for_other_images, preprocessing_of
 from taomagic.engine.weights.report import layers_of
 from taomagic.engine.weights.state import BACKBONE, HEADS, portable_state, shortened
 from taomagic.engine.weights.takeover import (
@@ -139,8 +139,8 @@ def _with_backbone_of(source: ModelFile | TorchvisionState, wanted: Architecture
     """Build a network whose backbone takes over what fits of a file's."""
     model = DetectNet(wanted)
     if isinstance(source, TorchvisionState):
-        pixels = Preprocessing((0.0,) * wanted.input_shape[0], divisor=255.0, red_first=True)
-        taken = take_from_torchvision(KIND, model, source.network, source.state, pixels, shown_as)
+        images = preprocessing_of(KIND.task, wanted.input_shape[0])
+        taken = take_from_torchvision(KIND, model, source.network, source.state, images, shown_as)
     else:
         offered = _offered_backbone(source, model, shown_as)
         misfits = backbone_misfits(offered, model)
@@ -168,6 +168,10 @@ def _offered_backbone(file: ModelFile, model: DetectNet, shown_as: str) -> dict[
         if stored != (wanted.arch, wanted.nlayers):
             raise KIND.other_architecture(" ".join(str(part) for part in stored if part), wanted, shown_as)
         offered = file.weights
+        task = file.architecture.get("task")
+        if task != KIND.task:
+            # An SSD has learned from levels around 0, blue first.
+            offered = for_other_images(offered, model, str(task), KIND.task)
     backbone = {name: tensor for name, tensor in offered.items() if name.startswith(BACKBONE)}
     return adapt_first_convolution(KIND, backbone, model, shown_as)
 

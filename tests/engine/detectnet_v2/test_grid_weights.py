@@ -146,7 +146,7 @@ def test_an_ssd_gives_its_backbone(start: Start, caplog):
     ssd_weights.save(start.folder / "ssd.tlt", source, KEY)
     model = start("ssd.tlt", start.experiment(**{"width_multiplier: 0.125": "width_multiplier: 0.25"}))
     state, theirs = portable_state(model), portable_state(source)
-    taken = [n for n in state if n.startswith("backbone.") and n in theirs]
+    taken = [n for n in state if n.startswith("backbone.block") and n in theirs]
     assert len(taken) > 50
     assert all(torch.equal(state[name], theirs[name]) for name in taken)
     biases = [n for n in state if n.startswith("backbone.") and n not in theirs]
@@ -156,6 +156,26 @@ def test_an_ssd_gives_its_backbone(start: Start, caplog):
     error = start.refused("ssd.tlt", start.experiment(**{"num_layers: 10": "num_layers: 18"}))
     assert "weights of resnet 10, and the spec builds resnet 18" in error.message
     assert "num_layers in the spec's model_config" in error.hint
+
+
+@pytest.mark.parametrize("arch", ["resnet", "squeezenet"])
+@torch.no_grad()
+def test_what_an_ssd_learned_from_levels_holds_for_red_green_blue_from_0_to_1(start: Start, arch: str):
+    source = ssd(arch, 10 if arch == "resnet" else 0)
+    ssd_weights.save(start.folder / "ssd.tlt", source, KEY)
+    experiment = start.experiment(**{"width_multiplier: 0.125": "width_multiplier: 0.25"})
+    assert experiment.model is not None
+    if arch == "squeezenet":
+        experiment = replace(experiment, model=replace(experiment.model, arch=arch, num_layers=0))
+    model = start("ssd.tlt", experiment).eval()
+    picture = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(3))
+    levels = picture.flip(1) * 255 - torch.tensor((103.939, 116.779, 123.68)).view(1, 3, 1, 1)
+    got, wanted = model.backbone.conv1(picture), source.backbone.conv1(levels)
+    if arch == "resnet":
+        got, wanted = model.backbone.bn_conv1(got), source.backbone.bn_conv1(wanted)
+        assert torch.equal(model.backbone.conv1.weight.flip(1), source.backbone.conv1.weight)
+    inner = (..., slice(4, -4), slice(4, -4))
+    torch.testing.assert_close(got[inner], wanted[inner], rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
 
 
 def test_a_keras_backbone_is_taken_with_its_biases(start: Start):
@@ -270,7 +290,7 @@ def test_missing_heads_are_an_error_unless_they_may_be_added(start: Start, kind:
         assert model.architecture.width_multiplier == 0.25
     if kind != "torchvision":
         state = portable_state(source)
-        taken = {n: t for n, t in portable_state(model).items() if n in state and n.startswith("backbone.")}
+        taken = {n: t for n, t in portable_state(model).items() if n in state and "backbone.block" in n}
         assert all(torch.equal(tensor, state[name]) for name, tensor in taken.items())
 
 
