@@ -94,14 +94,26 @@ def execute(args: argparse.Namespace, paths: PathMap) -> None:
     if args.launch_cuda_blocking:
         os.environ["CUDA_LAUNCH_BLOCKING"] = "1"  # read when the GPU is used for the first time
     # Imported here: `--help` and a misspelt flag must not wait for torch.
-    module = importlib.import_module(f"taomagic.engine.{args.task}.{args.subtask}")
-    module.run(args, paths)
+    importlib.import_module(_module(args.task, args.subtask)).run(args, paths)
+
+
+def _module(task: str, subtask: str) -> str:
+    """Return the module that carries out a sub-task."""
+    group, _, network = task.rpartition(" ")
+    if task == "converter":
+        return "taomagic.engine.converter.convert"
+    # Both groups have an evaluate and an inference.
+    prefix = "deploy_" if group == "deploy" and subtask in {"evaluate", "inference"} else ""
+    return f"taomagic.engine.{network}.{prefix}{subtask}"
 
 
 #: Flags that NVIDIA's commands take and that have nothing to act on here: name in the parsed arguments -> why.
 _UNUSED = {
     "mpirun_arg": "processes are started without MPI",
     "multi_node": "for several machines start this command with torchrun on each of them",
+}
+#: The same of ``export``, which writes no engines.
+_UNUSED_BY_EXPORT = {
     "cal_data_file": "it belongs to int8",
     "cal_image_dir": "it belongs to int8",
     "cal_cache_file": "it belongs to int8",
@@ -112,7 +124,8 @@ _UNUSED = {
 
 def _tell_unused(args: argparse.Namespace) -> None:
     """Say which of the flags given do nothing, so that nobody waits for their effect."""
-    for name, reason in _UNUSED.items():
+    unused = _UNUSED | (_UNUSED_BY_EXPORT if args.subtask == "export" else {})
+    for name, reason in unused.items():
         if getattr(args, name, None) not in {None, "", False}:
             logger.warning("--%s is not used: %s.", name, reason)
     if args.num_processes > 1 and args.subtask != "train":
@@ -127,12 +140,14 @@ def parse_words(words: Sequence[str]) -> argparse.Namespace:
     UsageProblem
         The task, the sub-task or a flag is wrong.
     """
-    if not words or words[0] not in SUBTASKS:
+    count = 2 if words[:1] == ["deploy"] else 1
+    task = " ".join(words[:count])
+    if task not in SUBTASKS:
         raise UsageProblem(
-            f"the embedded engine has no task {words[0]!r}" if words else "a task is missing",
+            f"the embedded engine has no task {task!r}" if words else "a task is missing",
             hint=f"Tasks: {', '.join(SUBTASKS)}",
         )
-    return parse_arguments(words[0], words[1:])
+    return parse_arguments(task, words[count:])
 
 
 def _explain_exception(error: Exception) -> tuple[str, str, str]:

@@ -18,7 +18,7 @@ from typing import Any, Final, NoReturn
 
 from taomagic import errors
 from taomagic.errors import UsageProblem
-from taomagic.spec import arguments_detectnet_v2, arguments_ssd
+from taomagic.spec import arguments_deploy, arguments_detectnet_v2, arguments_ssd
 from taomagic.spec.arguments_common import Subtask
 from taomagic.spec.flag_types import not_negative, number, positive
 from taomagic.spec.help_format import HelpFormat
@@ -37,6 +37,8 @@ __all__ = [
 _NETWORKS: Final[Mapping[str, Mapping[str, Subtask]]] = {
     "ssd": arguments_ssd.SUBTASKS,
     "detectnet_v2": arguments_detectnet_v2.SUBTASKS,
+    **{f"deploy {network}": parts for network, parts in arguments_deploy.NETWORKS.items()},
+    "converter": {"": arguments_deploy.CONVERTER},
 }
 
 #: The sub-tasks of each network, in the order in which they are used.
@@ -150,7 +152,7 @@ def parser(task: str, subtask: str, *, prog: str | None = None) -> argparse.Argu
     """
     name = canonical_subtask(task, subtask)
     described = _NETWORKS[task][name]
-    prog = prog or f"tao {task} {name}"
+    prog = (prog or f"tao {task} {name}").rstrip()
     result = _Parser(
         prog=prog,
         description=described.text,
@@ -164,8 +166,8 @@ def parser(task: str, subtask: str, *, prog: str | None = None) -> argparse.Argu
 
 def help_text(task: str, subtask: str | None = None, *, prog: str | None = None) -> str:
     """Return the help of a sub-task, or the list of sub-tasks with a line on each."""
-    if subtask is not None:
-        return parser(task, subtask, prog=prog).format_help()
+    if subtask is not None or SUBTASKS.get(task) == ("",):
+        return parser(task, subtask or "", prog=prog).format_help()
     canonical_subtask(task, SUBTASKS.get(task, ("",))[0])
     width = max(map(len, SUBTASKS[task])) + 2
     lines = [f"  {name:<{width}}{_first_sentence(_NETWORKS[task][name].text)}" for name in SUBTASKS[task]]
@@ -244,8 +246,13 @@ def parse_arguments(task: str, words: Sequence[str], *, prog: str | None = None)
     SystemExit
         After the help, with code 0.
     """
-    head, word, rest = split_common(words)
     prog = prog or f"tao {task}"
+    if SUBTASKS.get(task) == ("",):
+        namespace = parser(task, "", prog=prog).parse_args(list(words))
+        namespace.task, namespace.subtask = task, ""
+        check_arguments(namespace)
+        return namespace
+    head, word, rest = split_common(words)
     if word is None and rest:  # split_common stops at -h only
         sys.stdout.write(help_text(task, prog=prog))
         raise SystemExit(0)

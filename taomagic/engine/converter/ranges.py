@@ -1,0 +1,149 @@
+"""Where an int8 engine gets the ranges of its tensors from: a training, a calibration, or an earlier one's cache."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from taomagic.engine.console import progress, say
+from taomagic.engine.converter.build import Source
+from taomagic.engine.converter.calibration import calibrate
+from taomagic.engine.converter.calibration_cache import read_cache, read_scales, write_cache
+from taomagic.engine.converter.calibration_data import (
+    Preparation,
+    choose_images,
+    first_batches,
+    prepared_batches,
+)
+from taomagic.engine.data.tensorfile import read_batches, write_batches
+from taomagic.errors import UsageProblem
+from taomagic.project.paths import PathMap
+
+logger = logging.getLogger(__name__)
+
+Batches = Iterator[npt.NDArray[np.float32]]
+
+
+def find_ranges(
+    args: argparse.Namespace, paths: PathMap, source: Source, folders: Sequence[str] = ()
+) -> tuple[dict[str, float], str]:
+    """Return the ranges of a model's tensors, and write them where that is asked for.
+
+    In this order: the scales of a quantisation-aware training (``--cal_json_file``); images (``--cal_data_file``,
+    ``--cal_image_dir``); a cache (``--cal_cache_file``); the images of the spec. All but a cache that is read are
+    written to the cache.
+
+    Parameters
+    ----------
+    args
+        ``cal_json_file``, ``cal_data_file``, ``cal_image_dir``, ``cal_cache_file``, ``cal_method``, ``batches``,
+        ``batch_size``, and perhaps ``force_ptq``.
+    paths
+        Container paths to host paths.
+    source
+        The model.
+    folders
+        Image folders of the spec, as written.
+
+    Returns
+    -------
+    tuple of dict, str
+        Largest magnitude by tensor, and where it comes from, for messages.
+
+    Raises
+    ------
+    UsageProblem
+        There is nothing to get them from.
+    DataProblem, ModelFileProblem
+        A file or an image can't be used.
+    """
+    cache = paths.to_host(args.cal_cache_file) if args.cal_cache_file else None
+    force = getattr(args, "force_ptq", False)
+    if args.cal_json_file and force:
+        logger.info("--force_ptq: calibrating; the scales in %s aren't used.", args.cal_json_file)
+    if args.cal_json_file and not force:
+        ranges = read_scales(paths.to_host(args.cal_json_file), shown_as=args.cal_json_file)
+        logger.info("%d tensor scales of a quantisation-aware training: %s.", len(ranges), args.cal_json_file)
+        origin = args.cal_json_file
+    elif args.cal_data_file or args.cal_image_dir:
+        ranges, origin = _calibrated(args, paths, source)
+    elif cache is not None and cache.is_file():
+        logger.info("Reading the calibration cache %s.", args.cal_cache_file)
+        return read_cache(cache, shown_as=args.cal_cache_file), args.cal_cache_file
+    elif folders:
+        origin = ", ".join(folders)
+        logger.info("Calibrating with images of the spec: %s.", origin)
+        ranges = _of_images([paths.to_host(folder) for folder in folders], origin, args, source)
+    else:
+        missing = f" ({args.cal_cache_file} doesn't exist yet)" if cache is not None else ""
+        raise UsageProblem(
+            f"int8 needs the ranges of the model's tensors, and nothing gives them{missing}",
+            where=f"{args.task} {args.subtask}".strip(),
+            hint="Give images with --cal_image_dir FOLDER, a tensor file with --cal_data_file FILE, an earlier cache "
+            "with --cal_cache_file FILE, or the scales of a training with enable_qat with --cal_json_file FILE.",
+        )
+    if cache is not None:
+        write_cache(cache, ranges)
+        say(f"Saved: {paths.to_container(cache)}")
+    return ranges, origin
+
+
+def _calibrated(args: argparse.Namespace, paths: PathMap, source: Source) -> tuple[dict[str, float], str]:
+    """Calibrate with a tensor file, or with a folder of images, from which a tensor file is made if one is named."""
+    file = paths.to_host(args.cal_data_file) if args.cal_data_file else None
+    if args.cal_image_dir and (file is None or not file.exists()):
+        folder = paths.to_host(args.cal_image_dir)
+        if file is None:
+            return _of_images([folder], args.cal_image_dir, args, source), args.cal_image_dir
+        batches, count = _image_batches([folder], args.cal_image_dir, args, source)
+        write_batches(
+            file,
+            progress(batches, "Preparing calibration images", count),
+            name=source.input_name,
+            shown_as=args.cal_data_file,
+        )
+        say(f"Saved: {paths.to_container(file)}")
+    elif args.cal_image_dir:
+        logger.info(
+            "%s exists and is used; the images in %s aren't looked at. Remove it to make it anew.",
+            args.cal_data_file,
+            args.cal_image_dir,
+        )
+    assert file is not None
+    stored = first_batches(
+        read_batches(file, shown_as=args.cal_data_file), args.batches, shown_as=args.cal_data_file
+    )
+    return _run(stored, args.batches, args, source, args.cal_data_file), args.cal_data_file
+
+
+def _of_images(
+    folders: Sequence[Path], shown_as: str, args: argparse.Namespace, source: Source
+) -> dict[str, float]:
+    batches, count = _image_batches(folders, shown_as, args, source)
+    return _run(batches, count, args, source, shown_as)
+
+
+def _image_batches(
+    folders: Sequence[Path], shown_as: str, args: argparse.Namespace, source: Source
+) -> tuple[Batches, int]:
+    prepare = Preparation.of(source.metadata, source.input_shape, shown_as=source.shown_as)
+    files = choose_images(folders, args.batches * args.batch_size, shown_as=shown_as)
+    return prepared_batches(files, prepare, args.batch_size), -(-len(files) // args.batch_size)
+
+
+def _run(
+    batches: Batches, count: int, args: argparse.Namespace, source: Source, shown_as: str
+) -> dict[str, float]:
+    return calibrate(
+        source.simplified,
+        progress(batches, "Calibrating", count),
+        input_name=source.input_name,
+        method=args.cal_method,
+        batch=source.fixed_batch,
+        shown_as=shown_as,
+    )
