@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from taomagic.engine.data.augmentation import Labels
 from taomagic.engine.data.images import Pixels, preprocess_into
+from taomagic.engine.data.labels import Labels
 from taomagic.spec.settings import AugmentationSettings
 
 
@@ -73,24 +73,50 @@ def collate(
         Put the pixels where a GPU can fetch them while the processor does something else.
     """
     height, width = settings.output_height, settings.output_width
-    images = torch.empty((len(shown), height, width, settings.output_channel), pin_memory=pinned)
+    images = empty_images(len(shown), (height, width, settings.output_channel), pinned=pinned)
     pixels = images.numpy()
-    most = max([1, *(len(labels.boxes) for _, labels in shown)])
-    boxes = np.zeros((len(shown), most, 4), np.float32)
-    classes = np.zeros((len(shown), most), np.int64)
-    difficult = np.zeros((len(shown), most), np.bool_)
-    for i, (image, labels) in enumerate(shown):
+    for i, (image, _) in enumerate(shown):
         preprocess_into(image, mean, pixels[i])
-        count = len(labels.boxes)
-        boxes[i, :count] = labels.boxes
-        classes[i, :count] = labels.classes
-        difficult[i, :count] = labels.difficult
-    # The network works in channels-last memory; seen as [N, C, H, W] these pixels lie that way without a copy.
     return Batch(
-        images.permute(0, 3, 1, 2),
-        torch.from_numpy(boxes),
-        torch.from_numpy(classes),
-        torch.from_numpy(difficult),
+        as_network_sees(images),
+        *padded([labels for _, labels in shown]),
         tuple(names),
         len(names) if global_size is None else global_size,
     )
+
+
+def empty_images(count: int, shape: tuple[int, int, int], *, pinned: bool = False) -> Tensor:
+    """Return room for images, ``[N, H, W, C]`` float32, not filled.
+
+    Parameters
+    ----------
+    count
+        How many.
+    shape
+        Height, width, channels.
+    pinned
+        Where a GPU can fetch them while the processor does something else.
+    """
+    return torch.empty((count, *shape), dtype=torch.float32, pin_memory=pinned)
+
+
+def as_network_sees(images: Tensor) -> Tensor:
+    """Return ``[N, H, W, C]`` as ``[N, C, H, W]`` in channels-last memory, which is the same bytes, not copied."""
+    return images.permute(0, 3, 1, 2)
+
+
+def padded(labels: Sequence[Labels]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the boxes, classes and marks of some images, each padded to the most of one image, at least 1.
+
+    Returns
+    -------
+    ``[N, M, 4]`` float32 corners, ``[N, M]`` int64 ids, 0 for padding, and ``[N, M]`` bool.
+    """
+    most = max([1, *(len(one.boxes) for one in labels)])
+    boxes = np.zeros((len(labels), most, 4), np.float32)
+    classes = np.zeros((len(labels), most), np.int64)
+    difficult = np.zeros((len(labels), most), np.bool_)
+    for i, one in enumerate(labels):
+        count = len(one.boxes)
+        boxes[i, :count], classes[i, :count], difficult[i, :count] = one.boxes, one.classes, one.difficult
+    return torch.from_numpy(boxes), torch.from_numpy(classes), torch.from_numpy(difficult)

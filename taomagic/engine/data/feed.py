@@ -165,3 +165,38 @@ class Feed(Generic[L, B]):
         if self._store is not None:
             self._store.close()
         self._pool = self._store = None
+
+
+def in_turn(
+    make: Callable[[range], B],
+    count: int,
+    batch_size: int,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    on_gpu: bool = False,
+) -> Generator[B, None, None]:
+    """Yield batches of all images in order, or every ``world_size``-th batch from the ``rank``-th on.
+
+    Together the ranks get each batch that a single process gets, once; the first ones may get one more.
+
+    Parameters
+    ----------
+    make
+        Makes the batch of some consecutive images.
+    count
+        How many images there are.
+    batch_size
+        Images per batch; the last one may have fewer.
+    rank, world_size
+        Which of how many processes this is.
+    on_gpu
+        Whether threads prepare batches ahead: OpenCV lets others run while it decodes and resizes.
+    """
+    starts = range(rank * batch_size, count, world_size * batch_size)
+    threads = choose_workers(on_gpu=True).count if on_gpu else 0
+    yield from in_order(
+        [partial(make, range(start, min(start + batch_size, count))) for start in starts],
+        threads,
+        threads + READY_BATCHES,
+    )

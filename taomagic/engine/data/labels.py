@@ -5,6 +5,7 @@ Boxes are ``[n, 4]`` float32, x1, y1, x2, y2 in pixels: 0 is the left or upper e
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,3 +59,11 @@ def tidy(labels: Labels, width: int, height: int) -> Labels:
     limits = np.array([width - 1, height - 1, width - 1, height - 1], np.float32)
     boxes = np.clip(labels.boxes, 0, limits)
     return labels.moved(boxes).keep((boxes[:, 2:] - boxes[:, :2] > 1e-3).all(axis=1))
+
+
+def class_counts(identities: Iterable[NDArray[np.int64]], classes: Sequence[str]) -> dict[str, int]:
+    """Return the number of objects per class, given the ids of each image's objects, from 1."""
+    counts = np.zeros(len(classes) + 1, np.int64)
+    for some in identities:
+        counts += np.bincount(some, minlength=len(counts))
+    return {name: int(counts[position]) for position, name in enumerate(classes, 1)}

@@ -6,7 +6,6 @@ import logging
 import math
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
 
 import cv2
 import numpy as np
@@ -14,11 +13,11 @@ import torch
 
 from taomagic.engine.data.augmentation import Labels, tidy
 from taomagic.engine.data.batch import Batch, collate
-from taomagic.engine.data.feed import READY_BATCHES, Feed, Workers, choose_workers
+from taomagic.engine.data.feed import Feed, Workers, choose_workers, in_turn
 from taomagic.engine.data.image_store import ImageStore
 from taomagic.engine.data.images import Pixels, mean_of, preprocess, resize_bilinear
 from taomagic.engine.data.labels import scaled_to_whole_pixels
-from taomagic.engine.data.prefetch import in_order, one_ahead
+from taomagic.engine.data.prefetch import one_ahead
 from taomagic.engine.data.records import Collection, collect
 from taomagic.engine.data.samples import BatchPlan, Place, Samples, share_of
 from taomagic.errors import DataProblem, SpecProblem
@@ -252,17 +251,9 @@ class ValidationData:
         return math.ceil(len(self) / batch_size)
 
     def batches(self, batch_size: int, *, rank: int = 0, world_size: int = 1) -> Generator[Batch, None, None]:
-        """Yield all images in order, or every ``world_size``-th batch from the ``rank``-th on.
-
-        Together the ranks get each batch that a single process gets, once; the first ones may get one more.
-        """
-        starts = range(rank * batch_size, len(self), world_size * batch_size)
-        # OpenCV lets other threads run while it decodes and resizes, which is all that happens here.
-        threads = choose_workers(on_gpu=True).count if self._on_gpu else 0
-        yield from in_order(
-            [partial(self._batch, range(start, min(start + batch_size, len(self)))) for start in starts],
-            threads,
-            threads + READY_BATCHES,
+        """Yield all images in order, or one process' share; see :func:`taomagic.engine.data.feed.in_turn`."""
+        yield from in_turn(
+            self._batch, len(self), batch_size, rank=rank, world_size=world_size, on_gpu=self._on_gpu
         )
 
     def _batch(self, indices: range) -> Batch:

@@ -7,7 +7,6 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from glob import glob
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +16,8 @@ from taomagic.engine.data import images, tfrecord
 from taomagic.engine.data.augmentation import Labels
 from taomagic.engine.data.images import Image
 from taomagic.engine.data.kitti import read_training_labels
+from taomagic.engine.data.labels import class_counts
+from taomagic.engine.data.record_files import record_files
 from taomagic.engine.data.sources import list_folder
 from taomagic.errors import DataProblem
 from taomagic.project.paths import PathMap
@@ -109,10 +110,7 @@ class Collection:
 
     def class_counts(self, classes: Sequence[str]) -> dict[str, int]:
         """Return the number of objects per class."""
-        counts = np.zeros(len(classes) + 1, np.int64)
-        for labels in self.labels:
-            counts += np.bincount(labels.classes, minlength=len(counts))
-        return {name: int(counts[position]) for position, name in enumerate(classes, 1)}
+        return class_counts((labels.classes for labels in self.labels), classes)
 
     def fingerprint(self) -> str:
         """Return a hash of names, labels and encoded images: equal data, wherever they lie, have equal fingerprints."""
@@ -241,7 +239,7 @@ def _add_folders(
 
 def _add_tfrecords(found: Collection, pattern: str, classes: int, paths: PathMap, notes: _Notes) -> None:
     """Add the records of all files that a pattern matches."""
-    for path, shown in _record_files(pattern, paths):
+    for path, shown in record_files(pattern, paths):
         index = tfrecord.read_index(path, shown_as=shown)
         here = []
         for offset, record in tfrecord.read_records(path, shown_as=shown):
@@ -256,24 +254,6 @@ def _add_tfrecords(found: Collection, pattern: str, classes: int, paths: PathMap
                 where=shown,
                 hint="run dataset_convert again; it writes both",
             )
-
-
-def _record_files(pattern: str, paths: PathMap) -> list[tuple[Path, str]]:
-    """Return the TFRecord files that a pattern matches, sorted, here and as the person knows them."""
-    matches = sorted(Path(name) for name in glob(str(paths.to_host(pattern))))  # noqa: PTH207 - the pattern is absolute
-    # The indexes and the list of bad boxes lie beside the records and often match the pattern.
-    matches = [
-        path
-        for path in matches
-        if path.is_file()
-        and not path.name.startswith(("idx-", "."))
-        and not path.name.endswith("_warning.json")
-    ]
-    if not matches:
-        raise DataProblem(
-            "no TFRecord file matches the pattern", where=pattern, hint="run dataset_convert first"
-        )
-    return [(path, paths.to_container(path)) for path in matches]
 
 
 def _read_example(

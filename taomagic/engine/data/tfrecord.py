@@ -37,6 +37,8 @@ _CRC = struct.Struct("<I")
 _HEADER_BYTES = _LENGTH.size + _CRC.size
 #: Bytes that a record needs beside its content.
 FRAME_BYTES = _HEADER_BYTES + _CRC.size
+#: How files begin that gzip packed.
+_GZIP = b"\x1f\x8b"
 #: A length above this can only be damage; it would otherwise be allocated before the checksum is looked at.
 _LONGEST_RECORD = 1 << 31
 
@@ -130,7 +132,7 @@ def read_index(records: Path, *, shown_as: str | None = None) -> list[tuple[int,
         raise DataProblem(
             f"the index file {path.name} of this TFRecord file is missing",
             where=shown,
-            hint="run dataset_convert again; it writes both",
+            hint="run ssd dataset_convert again; it writes both (detectnet_v2's records have none, and no pictures)",
         ) from None
     except (OSError, ValueError) as error:
         raise DataProblem(
@@ -154,6 +156,10 @@ def read_record(file: BinaryIO, name: str) -> bytes | None:
         return None
     length_bytes = header[: _LENGTH.size]
     if len(header) < _HEADER_BYTES or header[_LENGTH.size :] != _masked_crc(length_bytes):
+        if offset == 0 and header.startswith(_GZIP):
+            raise DataProblem(
+                "the TFRecord file is packed with gzip", where=name, hint="unpack it with gunzip"
+            )
         raise _damaged(name, offset, "the length of a record is damaged")
     (length,) = _LENGTH.unpack(length_bytes)
     if length > _LONGEST_RECORD:

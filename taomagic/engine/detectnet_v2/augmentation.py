@@ -17,6 +17,8 @@ from taomagic.spec.settings_detectnet_v2 import DetectNetAugmentationSettings
 
 FloatImage = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]
+#: Width and height.
+Size = tuple[int, int]
 
 #: Colour of what lies beyond the picture, of 1.
 FILL = 0.5
@@ -27,9 +29,13 @@ _TRUNCATED_AT = 2.0
 
 
 def to_input(
-    image: Image, objects: Objects, settings: DetectNetAugmentationSettings
+    image: Image, objects: Objects, settings: DetectNetAugmentationSettings, largest: Size = (0, 0)
 ) -> tuple[Image, Objects]:
     """Bring an image to the network's input size: cropped and padded with black, or resized where the spec says so.
+
+    The original pads all images to the largest one, right and below, before anything else. So ``scale_width`` and
+    ``scale_height`` are the size of that one, and smaller images keep their share of it; for the crop, which may reach
+    beyond an image, it makes no difference.
 
     Parameters
     ----------
@@ -39,6 +45,8 @@ def to_input(
         Boxes in its pixels.
     settings
         ``enable_auto_resize``, ``scale_width`` and ``scale_height``, the crop, and the output size.
+    largest
+        Largest width and height of all images of the data set; by default this one's.
 
     Returns
     -------
@@ -50,7 +58,10 @@ def to_input(
     if settings.enable_auto_resize:
         wanted = (width, height)
     elif settings.scale_width and settings.scale_height:
-        wanted = (round(settings.scale_width), round(settings.scale_height))
+        wanted = (
+            max(1, round(size[0] * settings.scale_width / max(size[0], largest[0]))),
+            max(1, round(size[1] * settings.scale_height / max(size[1], largest[1]))),
+        )
     if wanted != size:
         image = np.asarray(cv2.resize(image, wanted, interpolation=cv2.INTER_LINEAR), np.uint8)
         scale = np.array([wanted[0] / size[0], wanted[1] / size[1]] * 2, np.float32)
@@ -90,17 +101,24 @@ def augment(
             np.uint8,
         )
         objects = objects.moved(transformed(objects.boxes, matrix))
-    pixels: FloatImage = image.astype(np.float32) / np.float32(255)
-    if colours is not None and settings.output_channel == 3:
-        pixels = np.clip(cv2.transform(pixels, colours.astype(np.float32)), 0, 1).astype(np.float32)
-    return pixels, tidy(objects, settings)
+    if colours is None or settings.output_channel != 3:
+        return as_floats(image), tidy(objects, settings)
+    # From 0..255 at once: one pass over the pixels less.
+    colours[:, :3] /= 255
+    pixels = cv2.transform(image.astype(np.float32), colours.astype(np.float32))
+    return np.clip(pixels, 0, 1, out=pixels), tidy(objects, settings)
+
+
+def as_floats(image: Image) -> FloatImage:
+    """Return levels 0..255 as 0..1."""
+    return np.divide(image, np.float32(255), dtype=np.float32)
 
 
 def unchanged(
     image: Image, objects: Objects, settings: DetectNetAugmentationSettings
 ) -> tuple[FloatImage, Objects]:
     """Return an image of the input size as validation sees it: 0..1, boxes clipped to it."""
-    return image.astype(np.float32) / np.float32(255), tidy(objects, settings)
+    return as_floats(image), tidy(objects, settings)
 
 
 def tidy(objects: Objects, settings: DetectNetAugmentationSettings) -> Objects:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from taomagic.engine.data.batch import as_network_sees, empty_images, padded
+from taomagic.engine.data.feed import Feed, Workers, batches_ahead, choose_workers, in_turn
 from taomagic.engine.data.image_store import ImageStore
-from taomagic.engine.data.images import Image
+from taomagic.engine.data.images import GREY_SHARES, Pixels
 from taomagic.engine.data.loading import Batch
-from taomagic.engine.data.prefetch import in_order
-from taomagic.engine.data.samples import ORDER, keyed_generator, share_of
-from taomagic.engine.detectnet_v2.augmentation import FloatImage, augment, to_input, unchanged
-from taomagic.engine.detectnet_v2.records import Frames, Objects, collect
+from taomagic.engine.data.samples import BatchPlan, Place, share_of
+from taomagic.engine.detectnet_v2.augmentation import FloatImage, Size, to_input, unchanged
+from taomagic.engine.detectnet_v2.records import Frame, Frames, Objects, collect
+from taomagic.engine.detectnet_v2.samples import GridSamples
 from taomagic.errors import SpecProblem
 from taomagic.project.paths import PathMap
 from taomagic.spec.settings_detectnet_v2 import (
@@ -27,10 +27,8 @@ from taomagic.spec.settings_detectnet_v2 import (
     DetectNetExperiment,
 )
 
-#: Red, green and blue in a grey level.
-_GREY_SHARES = np.array([[0.299, 0.587, 0.114]], np.float32)
-#: Batches prepared ahead, where threads prepare them.
-_AHEAD = 8
+#: An image in preparation has colours in any case, and four bytes for each level.
+_CHANNELS, _FLOAT_BYTES = 3, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,60 +47,46 @@ class GridBatch(Batch):
     source_classes: tuple[tuple[str, ...], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """An image as the network will see it."""
+def collate(
+    shown: Sequence[tuple[Pixels, Objects]],
+    frames: Sequence[Frame],
+    settings: DetectNetAugmentationSettings,
+    global_size: int | None = None,
+    *,
+    pinned: bool = False,
+) -> GridBatch:
+    """Return images of the input size and their objects as a batch, padded to the most objects of one image.
 
-    pixels: FloatImage
-    objects: Objects
-    name: str
-    weight: float
-
-
-def collate(shown: Sequence[Shown], settings: DetectNetAugmentationSettings, global_size: int) -> GridBatch:
-    """Return images of the input size and their objects as a batch, padded to the most objects of one image."""
-    height, width, channels = settings.output_height, settings.output_width, settings.output_channel
-    pixels = np.empty((len(shown), height, width, channels), np.float32)
-    most = max([1, *(len(one.objects.boxes) for one in shown)])
-    boxes = np.zeros((len(shown), most, 4), np.float32)
-    classes = np.zeros((len(shown), most), np.int64)
-    occluded = np.zeros((len(shown), most), np.bool_)
-    for i, one in enumerate(shown):
-        pixels[i] = one.pixels if channels == 3 else cv2.transform(one.pixels, _GREY_SHARES)[..., None]
-        count = len(one.objects.boxes)
-        boxes[i, :count] = one.objects.boxes
-        classes[i, :count] = one.objects.classes
-        occluded[i, :count] = one.objects.occluded
+    Parameters
+    ----------
+    shown
+        Images ``[output_height, output_width, 3]``, 0..1, with their objects; may be none at all.
+    frames
+        What they were made from.
+    settings
+        Says size, and colour or grey.
+    global_size
+        Images of the batch on all processes; by default those given.
+    pinned
+        Put the pixels where a GPU can fetch them while the processor does something else.
+    """
+    channels = settings.output_channel
+    shape = (settings.output_height, settings.output_width, channels)
+    images = empty_images(len(shown), shape, pinned=pinned)
+    pixels = images.numpy()
+    for i, (image, _) in enumerate(shown):
+        if channels == 3:
+            pixels[i] = image
+        else:
+            pixels[i] = cv2.transform(image, GREY_SHARES[None])[..., None]
     return GridBatch(
-        # Channels-last memory, seen as [N, C, H, W].
-        torch.from_numpy(pixels).permute(0, 3, 1, 2),
-        torch.from_numpy(boxes),
-        torch.from_numpy(classes),
-        torch.from_numpy(occluded),
-        tuple(one.name for one in shown),
-        global_size,
-        torch.tensor([one.weight for one in shown], dtype=torch.float32),
-        tuple(one.objects.source_classes for one in shown),
+        as_network_sees(images),
+        *padded([objects for _, objects in shown]),
+        tuple(frame.name for frame in frames),
+        len(frames) if global_size is None else global_size,
+        torch.tensor([frame.weight for frame in frames], dtype=torch.float32),
+        tuple(objects.source_classes for _, objects in shown),
     )
-
-
-class _Images:
-    """Images of a data set at the network's input size."""
-
-    def __init__(
-        self, frames: Frames, settings: DetectNetAugmentationSettings, cache_bytes: int | None
-    ) -> None:
-        # OpenCV's own threads gain nothing here and fight with the network's.
-        cv2.setNumThreads(1)
-        self.frames = frames.frames
-        self.settings = settings
-        self._store = ImageStore(lambda index: self.frames[index].decode(), cache_bytes)
-
-    def __getitem__(self, index: int) -> tuple[Image, Objects]:
-        return to_input(self._store[index], self.frames[index].objects, self.settings)
-
-    def close(self) -> None:
-        self._store.close()
 
 
 class TrainingData:
@@ -119,7 +103,12 @@ class TrainingData:
     paths
         Translates the paths in it.
     workers
-        Threads that prepare batches ahead.
+        Threads that prepare batches ahead; by default those of :func:`taomagic.engine.data.feed.choose_workers`.
+    use_multiprocessing
+        Take processes in place of threads.
+    on_gpu
+        Whether the network runs on a GPU: then processes prepare batches ahead, and a thread puts them into pinned
+        memory.
     cache_bytes
         Memory for decoded images; by default chosen by :class:`ImageStore`.
 
@@ -134,20 +123,45 @@ class TrainingData:
         experiment: DetectNetExperiment,
         paths: PathMap,
         *,
-        workers: int = 0,
+        workers: int | None = None,
+        use_multiprocessing: bool = False,
+        on_gpu: bool = False,
         cache_bytes: int | None = None,
     ) -> None:
         dataset, settings = _blocks(experiment)
+        self._classes = experiment.classes
         self._frames = collect(dataset, experiment.classes, paths, validation=False)
-        self._images = _Images(self._frames, settings, cache_bytes)
         self._settings = settings
-        self._seed = experiment.random_seed
-        self._workers = workers
-        self._uniform = dataset.sampling_mode == "UNIFORM" and len(self._frames.sources) > 1
+        self._on_gpu = on_gpu
+        self._samples = GridSamples(
+            self._frames.frames,
+            tuple(self._frames.sources),
+            dataset.sampling_mode == "UNIFORM",
+            settings,
+            _largest(self._frames, settings),
+            experiment.random_seed,
+        )
+        self._feed = Feed(
+            self._samples,
+            self._batch,
+            choose_workers(workers, processes=use_multiprocessing, on_gpu=on_gpu),
+            on_gpu=on_gpu,
+            cache_bytes=cache_bytes,
+        )
 
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self._frames.frames)
+
+    @property
+    def workers(self) -> Workers:
+        """Who prepares batches."""
+        return self._feed.workers
+
+    @property
+    def class_counts(self) -> dict[str, int]:
+        """Number of training objects per class."""
+        return self._frames.class_counts(self._classes)
 
     def fingerprint(self) -> str:
         """Return a hash of the data."""
@@ -155,53 +169,29 @@ class TrainingData:
 
     def steps(self, batch_size: int) -> int:
         """Return the number of batches of an epoch."""
-        return -(-len(self) // batch_size)
+        return self._samples.steps(batch_size)
 
     def close(self) -> None:
-        """Give decoded images back."""
-        self._images.close()
+        """Give decoded images back, and end the processes that prepare batches; a further epoch starts them anew."""
+        self._feed.close()
 
     def epoch(
         self, epoch: int, batch_size: int, *, rank: int = 0, world_size: int = 1
     ) -> Generator[GridBatch, None, None]:
         """Yield the batches of an epoch, from 1, or one process' share of each; see SSD's ``TrainingData.epoch``."""
-        steps = self.steps(batch_size)
-        first = (epoch - 1) * steps * batch_size
-        makers = [
-            partial(self._batch, np.arange(start, start + batch_size), rank, world_size)
-            for start in range(first, first + steps * batch_size, batch_size)
+        share_of(np.empty(0, np.int64), rank, world_size)  # refuses a rank outside the world
+        plans = [
+            BatchPlan(epoch, number, batch_size, rank, world_size) for number in range(self.steps(batch_size))
         ]
-        yield from in_order(makers, self._workers, _AHEAD)
+        pixels = self._settings.output_height * self._settings.output_width * _CHANNELS
+        ahead = batches_ahead(self.workers, -(-batch_size // world_size) * pixels * _FLOAT_BYTES)
+        yield from self._feed.batches(plans, ahead)
 
-    def _batch(self, places: npt.NDArray[np.int64], rank: int, world_size: int) -> GridBatch:
-        """Return the images at some places of the endless sequence."""
-        mine = share_of(places, rank, world_size)
-        shown = [self._shown(int(place)) for place in mine]
-        return collate(shown, self._settings, len(places))
-
-    def _shown(self, place: int) -> Shown:
-        turn, position = divmod(place, len(self))
-        index = int(self._order(turn)[position])
-        image, objects = self._images[index]
-        # The place in the pass, not the image, keys its changes: with UNIFORM an image may come twice in a pass.
-        pixels, objects = augment(self._generator(turn, position), image, objects, self._settings)
-        frame = self._frames.frames[index]
-        return Shown(pixels, objects, frame.name, frame.weight)
-
-    def _order(self, turn: int) -> npt.NDArray[np.int64]:
-        """Return the images of a pass over the data, in its order."""
-        generator = self._generator(turn, ORDER)
-        count = len(self)
-        if not self._uniform:
-            # Sources give images in proportion to their size, which is what USER_DEFINED comes to as well.
-            return generator.permutation(count)
-        sizes = np.array(self._frames.sources)
-        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-        source = generator.permutation(np.arange(count) % len(sizes))
-        return np.asarray(starts[source] + np.floor(generator.random(count) * sizes[source]), np.int64)
-
-    def _generator(self, turn: int, position: int) -> np.random.Generator:
-        return keyed_generator(self._seed, turn, position)
+    def _batch(
+        self, places: Sequence[Place], shown: Sequence[tuple[Pixels, Objects]], global_size: int
+    ) -> GridBatch:
+        frames = [self._frames.frames[place.image] for place in places]
+        return collate(shown, frames, self._settings, global_size, pinned=self._on_gpu)
 
 
 class ValidationData:
@@ -217,6 +207,8 @@ class ValidationData:
         Take the training images instead (``evaluate --use_training_set``).
     frames
         Take these images instead.
+    on_gpu
+        Whether the network runs on a GPU; then threads prepare batches ahead, in pinned memory.
     cache_bytes
         As for :class:`TrainingData`.
 
@@ -233,13 +225,18 @@ class ValidationData:
         *,
         training: bool = False,
         frames: Frames | None = None,
+        on_gpu: bool = False,
         cache_bytes: int | None = None,
     ) -> None:
         dataset, self._settings = _blocks(experiment)
         if frames is None:
             frames = collect(dataset, experiment.classes, paths, validation=not training)
+        cv2.setNumThreads(1)
+        self._classes = experiment.classes
         self._frames = frames
-        self._images = _Images(self._frames, self._settings, cache_bytes)
+        self._largest = _largest(frames, self._settings)
+        self._on_gpu = on_gpu
+        self._store = ImageStore(lambda index: self._frames.frames[index].decode(), cache_bytes)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -249,18 +246,38 @@ class ValidationData:
         """Return a hash of the data."""
         return self._frames.fingerprint()
 
+    @property
+    def class_counts(self) -> dict[str, int]:
+        """Number of objects per class."""
+        return self._frames.class_counts(self._classes)
+
+    def steps(self, batch_size: int) -> int:
+        """Return the number of batches."""
+        return -(-len(self) // batch_size)
+
     def batches(
         self, batch_size: int, *, rank: int = 0, world_size: int = 1
     ) -> Generator[GridBatch, None, None]:
-        """Yield all images in order, or every ``world_size``-th batch from the ``rank``-th on."""
-        for start in range(rank * batch_size, len(self), world_size * batch_size):
-            indices = range(start, min(start + batch_size, len(self)))
-            shown = []
-            for index in indices:
-                frame = self._frames.frames[index]
-                pixels, objects = unchanged(*self._images[index], self._settings)
-                shown.append(Shown(pixels, objects, frame.name, frame.weight))
-            yield collate(shown, self._settings, len(shown))
+        """Yield all images in order, or one process' share; see :func:`taomagic.engine.data.feed.in_turn`."""
+        yield from in_turn(
+            self._batch, len(self), batch_size, rank=rank, world_size=world_size, on_gpu=self._on_gpu
+        )
+
+    def _batch(self, indices: range) -> GridBatch:
+        """Return some images, cropped or padded."""
+        frames = self._frames.frames[indices.start : indices.stop]
+        shown = [self._shown(index) for index in indices]
+        return collate(shown, frames, self._settings, pinned=self._on_gpu)
+
+    def _shown(self, index: int) -> tuple[FloatImage, Objects]:
+        image, objects = self._store[index], self._frames.frames[index].objects
+        return unchanged(*to_input(image, objects, self._settings, self._largest), self._settings)
+
+
+def _largest(frames: Frames, settings: DetectNetAugmentationSettings) -> Size:
+    """Return the size of the largest image, where that matters."""
+    scaled = settings.scale_width and settings.scale_height and not settings.enable_auto_resize
+    return frames.largest() if scaled else (0, 0)
 
 
 def _blocks(

@@ -11,7 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from glob import glob
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ import numpy.typing as npt
 
 from taomagic.engine.data import images, tfrecord
 from taomagic.engine.data.images import Image
+from taomagic.engine.data.labels import Labels, class_counts
+from taomagic.engine.data.record_files import record_files
 from taomagic.errors import DataProblem
 from taomagic.project.paths import PathMap
 from taomagic.spec.settings_detectnet_v2 import DetectNetDatasetSettings, DetectNetSource
@@ -35,44 +37,50 @@ _DEFAULT_BASE = "~/datasets"
 
 
 @dataclass(frozen=True, slots=True)
-class Objects:
-    """The objects of one image.
+class Objects(Labels):
+    """The objects of one image; occluded ones count as difficult.
 
     Attributes
     ----------
-    boxes
-        [n, 4] float32 corners in pixels.
-    classes
-        [n] int64 ids from 1, in the order of the network's channels.
-    occluded
-        [n] bool.
     source_classes
         What the labels call them.
     """
 
-    boxes: npt.NDArray[np.float32]
-    classes: npt.NDArray[np.int64]
-    occluded: npt.NDArray[np.bool_]
     source_classes: tuple[str, ...]
 
-    def keep(self, chosen: npt.NDArray[np.bool_]) -> Objects:
+    def keep(self, chosen: npt.NDArray[np.bool_] | np.bool_) -> Objects:
         """Return the chosen objects."""
-        names = tuple(name for name, kept in zip(self.source_classes, chosen, strict=True) if kept)
-        return Objects(self.boxes[chosen], self.classes[chosen], self.occluded[chosen], names)
+        names = tuple(compress(self.source_classes, np.broadcast_to(chosen, len(self.source_classes))))
+        return Objects(self.boxes[chosen], self.classes[chosen], self.difficult[chosen], names)
 
-    def moved(self, boxes: npt.NDArray[np.float32]) -> Objects:
+    def moved(self, boxes: npt.NDArray[np.floating]) -> Objects:
         """Return the same objects with other boxes."""
-        return Objects(boxes, self.classes, self.occluded, self.source_classes)
+        return Objects(
+            boxes.astype(np.float32, copy=False), self.classes, self.difficult, self.source_classes
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """An image with its objects, and the weight of the source that it is from."""
+    """An image with its objects.
 
-    name: str  #: the image's path as the person knows it
+    Attributes
+    ----------
+    name, path
+        The image as the person knows it, and on this machine.
+    objects
+        Its objects, boxes in its pixels.
+    weight
+        Of the source that it is from.
+    size
+        Width and height that the boxes belong to, where the record has them.
+    """
+
+    name: str
     path: Path
     objects: Objects
     weight: float
+    size: tuple[int, int] | None = None
 
     def decode(self) -> Image:
         """Return the image, RGB, uint8.
@@ -80,9 +88,17 @@ class Frame:
         Raises
         ------
         DataProblem
-            It is missing or damaged; says which.
+            It is missing, damaged, or of another size than its boxes belong to; says which.
         """
-        return images.decode(images.read_bytes(self.path, self.name), self.name)
+        image = images.decode(images.read_bytes(self.path, self.name), self.name)
+        height, width = image.shape[:2]
+        if self.size is not None and self.size != (width, height):
+            raise DataProblem(
+                f"the image is {width}×{height}, but its boxes were recorded for {self.size[0]}×{self.size[1]}",
+                where=self.name,
+                hint="Scale the labels with the images, and run dataset_convert again.",
+            )
+        return image
 
 
 @dataclass(slots=True)
@@ -100,18 +116,26 @@ class Frames:
     frames: list[Frame] = field(default_factory=list)
     sources: list[int] = field(default_factory=list)
 
+    def class_counts(self, classes: Sequence[str]) -> dict[str, int]:
+        """Return the number of objects per class."""
+        return class_counts((frame.objects.classes for frame in self.frames), classes)
+
+    def largest(self) -> tuple[int, int]:
+        """Return the largest width and the largest height of all images, (0, 0) where none is known."""
+        sizes = [frame.size or images.size_in_header(frame.path) or (0, 0) for frame in self.frames]
+        return max((width for width, _ in sizes), default=0), max((height for _, height in sizes), default=0)
+
     def fingerprint(self) -> str:
-        """Return a hash of names, objects and image files' sizes and times; it changes with the data."""
+        """Return a hash of names, objects and sizes of image files: equal data, wherever they lie, have equal ones."""
         digest = hashlib.blake2b(digest_size=20)
         for frame in self.frames:
-            digest.update(f"{frame.path.name}\0{frame.weight}\0".encode())
+            digest.update(f"{frame.path.name}\0{frame.weight}\0{len(frame.objects.boxes)}\0".encode())
             for array in (frame.objects.boxes, frame.objects.classes):
                 digest.update(np.ascontiguousarray(array).tobytes())
             try:
-                stat = frame.path.stat()
+                digest.update(f"{frame.path.stat().st_size}\0".encode())
             except OSError:
                 continue  # it is named when it is read
-            digest.update(f"{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
         return digest.hexdigest()
 
 
@@ -147,7 +171,9 @@ def collect(
     reader = _Reader(settings, classes, paths)
     found = Frames()
     for source in sources:
-        files = _record_files(source.tfrecords_path, paths)
+        pattern = _absolute(source.tfrecords_path)
+        # NVIDIA's words, which people look for.
+        files = record_files(pattern, paths, message=f"No files match pattern {pattern}")
         if fold is not None:
             # Only file names tell folds apart.
             part = f"fold-{fold:03d}-of-"
@@ -159,11 +185,10 @@ def collect(
     reader.report(purpose)
     where = ", ".join(source.tfrecords_path for source in sources)
     if not found.frames:
-        hint = (
-            f"No file name has fold-{fold:03d}-of-; convert with val_split above 0, or name another validation_fold."
-            if fold is not None and validation
-            else "Run dataset_convert again, or look at the pattern."
-        )
+        hint = "Run dataset_convert again, or look at the pattern."
+        if fold is not None:
+            whose = "No file name has" if validation else "Every file name has"
+            hint = f"{whose} fold-{fold:03d}-of-; convert with val_split above 0, or name another validation_fold."
         raise DataProblem(f"there is no {purpose} image", where=where, hint=hint)
     if not any(len(frame.objects.boxes) for frame in found.frames):
         seen = ", ".join(reader.unmapped) or "no objects"
@@ -172,7 +197,49 @@ def collect(
             where=where,
             hint=f"target_class_mapping has {', '.join(settings.class_mapping)}; the records have {seen}",
         )
+    _check_images(found.frames, settings.image_extension, purpose)
     return found
+
+
+def _absolute(pattern: str) -> str:
+    """Return where a relative pattern begins, as in NVIDIA's loader."""
+    if pattern.startswith(("/", "~")):
+        return str(Path(pattern).expanduser())
+    return str(Path(f"{os.environ.get(BASE_VARIABLE) or _DEFAULT_BASE}/{pattern}").expanduser())
+
+
+def _check_images(frames: Sequence[Frame], extension: str, purpose: str) -> None:
+    """Raise for the first image that isn't there, with what its folder has instead.
+
+    An hour into a training would be late to learn that one is missing.
+    """
+    missing = [frame for frame in frames if not os.path.isfile(frame.path)]  # noqa: PTH113 - for thousands of files
+    if not missing:
+        return
+    first = missing[0]
+    raise DataProblem(
+        f"{len(missing)} of {len(frames)} {purpose} images aren't there; this is the first",
+        where=first.name,
+        hint=_where_it_may_be(first, extension),
+    )
+
+
+def _where_it_may_be(frame: Frame, extension: str) -> str:
+    """Return what may be wrong with the path of an image that isn't there."""
+    for suffix in images.SUFFIXES:
+        for other in (suffix, suffix.upper()):
+            if other != f".{extension}" and frame.path.with_suffix(other).is_file():
+                return f'There is {frame.path.stem}{other}; set image_extension: "{other[1:]}" in dataset_config.'
+    folder = frame.path.parent
+    if folder.name == folder.parent.name and (folder.parent / frame.path.name).is_file():
+        shown = str(Path(frame.name).parent.parent.parent)
+        return f'The records say {folder.name}/ already; set image_directory_path: "{shown}".'
+    if not folder.is_dir():
+        return (
+            "There is no such folder. It is image_directory_path, then what the record says, with its own folder; "
+            "image_directory_path is usually the root_directory_path of dataset_convert."
+        )
+    return "Bring the images back, or run dataset_convert again for those that are there."
 
 
 class _Reader:
@@ -201,7 +268,9 @@ class _Reader:
                 ) from None
             name = f"{source.image_directory_path.rstrip('/')}/{identity}.{self._extension}"
             objects = self._objects(features, where)
-            frames.append(Frame(name, self._paths.to_host(name), objects, source.weight))
+            width, height = (features[f"frame/{side}"].int64_list.value for side in ("width", "height"))
+            size = (width[0], height[0]) if width and height else None
+            frames.append(Frame(name, self._paths.to_host(name), objects, source.weight, size))
         return frames
 
     def report(self, purpose: str) -> None:
@@ -235,8 +304,7 @@ class _Reader:
             if identity == 0 and name != "dontcare":
                 self.unmapped[name] += 1
         objects = Objects(boxes, mapped, np.array(occluded, np.float64) > 0, tuple(names))
-        good = (mapped > 0) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-        return objects.keep(good)
+        return objects.keep((mapped > 0) & np.asarray((boxes[:, 2:] > boxes[:, :2]).all(axis=1)))
 
 
 def _boxes(features: _Features, count: int, where: str) -> npt.NDArray[np.float32]:
@@ -258,24 +326,3 @@ def _boxes(features: _Features, count: int, where: str) -> npt.NDArray[np.float3
     raise DataProblem(
         "a record's objects have no usable boxes", where=where, hint="Run detectnet_v2 dataset_convert again."
     )
-
-
-def _record_files(pattern: str, paths: PathMap) -> list[tuple[Path, str]]:
-    """Return the files that a pattern matches, sorted, here and as the person knows them."""
-    if not pattern.startswith(("/", "~")):
-        pattern = f"{os.environ.get(BASE_VARIABLE) or _DEFAULT_BASE}/{pattern}"
-    here = paths.to_host(str(Path(pattern).expanduser()))
-    matches = sorted(Path(name) for name in glob(str(here)))  # noqa: PTH207 - the pattern is absolute
-    kept = [
-        path
-        for path in matches
-        if path.is_file()
-        and not path.name.startswith(("idx-", "."))
-        and path.suffix not in (".json", ".txt", ".log")
-    ]
-    if not kept:
-        # NVIDIA's words, which people look for.
-        raise DataProblem(
-            f"No files match pattern {pattern}", where=pattern, hint="Run dataset_convert first."
-        )
-    return [(path, paths.to_container(path)) for path in kept]
