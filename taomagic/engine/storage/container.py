@@ -29,7 +29,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Literal, Protocol, Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -54,6 +54,14 @@ from taomagic.errors import ModelFileProblem
 CHUNK_BYTES = 1024 * 1024
 
 
+class Readable(Protocol):
+    """A binary file to read from; any opened with ``"rb"`` is one."""
+
+    def readinto(self, buffer: memoryview, /) -> int | None:
+        """Fill the buffer with the next bytes; return how many, 0 at the end."""
+        ...
+
+
 class EncryptingWriter:
     """Encrypts what is written to it into a seekable file. Call :meth:`finish` after the last byte.
 
@@ -76,8 +84,9 @@ class EncryptingWriter:
         self._target = target
         self._start = target.tell()
         self._cipher = AESGCM(cipher_key)
-        # One buffer for all chunks: fresh memory for each costs more than its encryption.
+        # Two buffers for all chunks: fresh memory for each costs twice as much as its encryption.
         self._buffer = memoryview(bytearray(chunk_bytes))
+        self._sealed = memoryview(bytearray(chunk_bytes + TAG_BYTES))
         self._filled = 0
         self._chunk = 0
         self._header = Header(kind, *SCRYPT_COST, salt, prefix, chunk_bytes, 0, key_check)
@@ -85,7 +94,7 @@ class EncryptingWriter:
         # Until `finish` the place of the header is blank: an unfinished file never looks like a whole one.
         target.write(bytes(HEADER_BYTES))
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Encrypt ``data``; whole chunks go to the file at once, the rest waits for more."""
         view = memoryview(data)
         while view:
@@ -109,8 +118,10 @@ class EncryptingWriter:
 
     def _seal(self, *, last: bool) -> None:
         nonce = _nonce(self._header.nonce_prefix, self._chunk, last=last)
+        sealed = self._sealed[: self._filled + TAG_BYTES]
         data = self._buffer[: self._filled]
-        self._target.write(self._cipher.encrypt(nonce, data, self._header.associated_data))
+        _fill(sealed, self._cipher, "encrypt", nonce, data, self._header.associated_data)
+        self._target.write(sealed)
         self._payload_bytes += self._filled
         self._chunk += 1
         self._filled = 0
@@ -151,6 +162,10 @@ class DecryptingReader(io.RawIOBase):
         self._left = self.header.payload_bytes
         self._chunk = 0
         self._last_seen = False
+        # As for writing. A header may name chunks far larger than the file.
+        largest = min(self.header.chunk_bytes, self._left)
+        self._buffer = memoryview(bytearray(largest))
+        self._sealed = memoryview(bytearray(largest + TAG_BYTES))
         self._data = memoryview(b"")
 
     def readable(self) -> bool:
@@ -160,7 +175,7 @@ class DecryptingReader(io.RawIOBase):
     def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]
         """Fill ``buffer`` with the next bytes of the payload; return how many, 0 at the end."""
         if not self._data and not self._last_seen:
-            self._data = memoryview(self._next_chunk())
+            self._data = self._next_chunk()
         count = min(len(buffer), len(self._data))
         memoryview(buffer).cast("B")[:count] = self._data[:count]
         self._data = self._data[count:]
@@ -180,22 +195,25 @@ class DecryptingReader(io.RawIOBase):
     ) -> None:
         self.close()
 
-    def _next_chunk(self) -> bytes:
+    def _next_chunk(self) -> memoryview:
         size = min(self._left, self.header.chunk_bytes)
         self._last_seen = size == self._left
         nonce = _nonce(self.header.nonce_prefix, self._chunk, last=self._last_seen)
-        sealed = self._file.read(size + TAG_BYTES)
+        data, sealed = self._buffer[:size], self._sealed[: size + TAG_BYTES]
+        whole = self._file.readinto(sealed) == len(sealed)  # as it was when the file was opened
         try:
-            data = self._cipher.decrypt(nonce, sealed, self.header.associated_data)
+            _fill(data, self._cipher, "decrypt", nonce, sealed, self.header.associated_data)
         except InvalidTag:
+            whole = False
+        if not whole:
             offset = HEADER_BYTES + self._chunk * (self.header.chunk_bytes + TAG_BYTES)
-            raise damaged(self.path, f"in the {size + TAG_BYTES:,} bytes from {offset:,}") from None
+            raise damaged(self.path, f"in the {size + TAG_BYTES:,} bytes from {offset:,}")
         self._left -= size
         self._chunk += 1
         return data
 
 
-def write_container(path: str | Path, kind: Kind, key: str, payload: bytes | BinaryIO) -> None:
+def write_container(path: str | Path, kind: Kind, key: str, payload: bytes | Readable) -> None:
     """Write an encrypted file, completely or not at all.
 
     Parameters
@@ -222,8 +240,9 @@ def write_container(path: str | Path, kind: Kind, key: str, payload: bytes | Bin
         if isinstance(payload, bytes):
             writer.write(payload)
         else:
-            while block := payload.read(CHUNK_BYTES):
-                writer.write(block)
+            buffer = memoryview(bytearray(CHUNK_BYTES))
+            while count := payload.readinto(buffer):
+                writer.write(buffer[:count])
         writer.finish()
 
 
@@ -272,6 +291,22 @@ def check_key(path: str | Path, key: str) -> Header:
     header = read_header(path)
     unlock(header, key, Path(path))
     return header
+
+
+def _fill(
+    target: memoryview,
+    cipher: AESGCM,
+    action: Literal["encrypt", "decrypt"],
+    nonce: bytes,
+    data: memoryview,
+    associated_data: bytes,
+) -> None:
+    """Encrypt or decrypt into memory that is there, for which older releases of `cryptography` always take new."""
+    into = getattr(cipher, f"{action}_into", None)
+    if into is None:
+        target[:] = getattr(cipher, action)(nonce, data, associated_data)
+    elif into(nonce, data, associated_data, target) != len(target):
+        raise AssertionError  # the sizes are the cipher's own
 
 
 def _nonce(prefix: bytes, chunk: int, *, last: bool) -> bytes:

@@ -8,6 +8,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -85,6 +86,44 @@ def test_every_shorter_file_is_called_cut_short(tmp_path):
     for length in range(8, len(whole)):
         path.write_bytes(whole[:length])
         assert "cut short" in problem(path).message
+
+
+class _Older:
+    """The cipher of an older `cryptography`, which returns memory of its own."""
+
+    def __init__(self, key: bytes) -> None:
+        self._cipher = AESGCM(key)
+
+    def encrypt(self, *words: object) -> bytes:
+        return self._cipher.encrypt(*words)
+
+    def decrypt(self, *words: object) -> bytes:
+        return self._cipher.decrypt(*words)
+
+
+@pytest.mark.parametrize("writer", [AESGCM, _Older])
+@pytest.mark.parametrize("reader", [AESGCM, _Older])
+def test_older_and_newer_ciphers_read_each_others_files(tmp_path, monkeypatch, writer, reader):
+    path, payload = tmp_path / "model.tlt", bytes(range(256)) * 3
+    monkeypatch.setattr(container, "AESGCM", writer)
+    path.write_bytes(sealed(payload))
+    monkeypatch.setattr(container, "AESGCM", reader)
+    assert read_container(path, Kind.CHECKPOINT, KEY) == payload
+    broken = bytearray(path.read_bytes())
+    broken[-30] ^= 1
+    path.write_bytes(broken)
+    assert "damaged" in problem(path).message
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_damaged(tmp_path):
+    path = tmp_path / "model.tlt"
+    path.write_bytes(sealed(bytes(300_000)))
+    with DecryptingReader(path, Kind.CHECKPOINT, KEY) as reader:
+        with path.open("r+b") as file:
+            file.truncate(100_000)
+        # What was read ahead before is still right; behind it nothing is made up.
+        with pytest.raises(ModelFileProblem, match="damaged"):
+            reader.readall()
 
 
 def test_chunks_cannot_be_swapped_repeated_or_dropped(tmp_path):
