@@ -105,7 +105,7 @@ def augment(
         return as_floats(image), tidy(objects, settings)
     # From 0..255 at once: one pass over the pixels less.
     colours[:, :3] /= 255
-    pixels = cv2.transform(image.astype(np.float32), colours.astype(np.float32))
+    pixels = np.asarray(cv2.transform(image.astype(np.float32), colours.astype(np.float32)), np.float32)
     return np.clip(pixels, 0, 1, out=pixels), tidy(objects, settings)
 
 
