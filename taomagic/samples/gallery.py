@@ -75,15 +75,15 @@ def read_boxes(path: Path) -> list[Box]:
     return boxes
 
 
-def find_images(folder: str | Path) -> list[Path]:
-    """Return the images of a folder, sorted by name.
+def find_images(folder: str | Path, names: str = "*") -> list[Path]:
+    """Return the images of a folder whose names fit a pattern, sorted by name.
 
     Raises
     ------
     DataProblem
         If there are none.
     """
-    files = sorted(p for p in Path(folder).glob("*") if p.suffix.lower() in _EXTENSIONS)
+    files = sorted(p for p in Path(folder).glob(names) if p.suffix.lower() in _EXTENSIONS)
     if not files:
         raise DataProblem("there are no images in this folder", where=str(folder))
     return files
@@ -138,13 +138,15 @@ def _draw_boxes(axis: Any, boxes: Sequence[Box]) -> None:
         )  # fmt: skip
 
 
-def show_images(folder: str | Path, *, count: int = 6, columns: int = 2) -> Picture:
+def show_images(folder: str | Path, names: str = "*", *, count: int = 6, columns: int = 2) -> Picture:
     """Draw the images of a folder as they are.
 
     Parameters
     ----------
     folder
         Folder of images.
+    names
+        Pattern that their names fit.
     count
         Number of images.
     columns
@@ -152,7 +154,7 @@ def show_images(folder: str | Path, *, count: int = 6, columns: int = 2) -> Pict
     """
     from matplotlib import image as mpl_image
 
-    pictures = [(path.stem, mpl_image.imread(path)) for path in find_images(folder)[:count]]
+    pictures = [(path.stem, mpl_image.imread(path)) for path in find_images(folder, names)[:count]]
     height, width = pictures[0][1].shape[:2]
     figure, axes = _grid(len(pictures), columns, height / width)
     for axis, (title, pixels) in zip(axes, pictures, strict=False):
