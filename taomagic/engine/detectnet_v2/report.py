@@ -13,9 +13,11 @@ from torch import nn
 
 from taomagic.engine.console import say
 from taomagic.engine.detectnet_v2.evaluation import GridEvaluation, print_report, status_parts
+from taomagic.engine.detectnet_v2.model import DetectNet
 from taomagic.engine.status import State, StatusLog
 from taomagic.engine.storage.atomic import atomic_write
 from taomagic.engine.training.distributed import world
+from taomagic.engine.training.layer_table import layer_table
 from taomagic.engine.training.plan import Plan
 from taomagic.engine.training.report import EpochResult, Report, Row, StepResult
 from taomagic.engine.weights.state import parameter_count
@@ -60,8 +62,11 @@ class EstimatorReport(Report):
         self._tell("STARTED", "Starting DetectNet_v2 Training job")
         self._running("Training gridbox model", "Building DetectNet V2 model")
 
-    def model_ready(self, model: nn.Module) -> None:  # noqa: ARG002 - the log describes it elsewhere
-        """Record it."""
+    def model_ready(self, model: nn.Module) -> None:
+        """Print its layers, and record it."""
+        assert isinstance(model, DetectNet)
+        for line in layer_table(model, model.architecture.input_shape):
+            say(line)
         self._running("DetectNet V2 model built.")
 
     def steps_begin(self) -> None:

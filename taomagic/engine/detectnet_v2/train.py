@@ -300,6 +300,8 @@ class DetectNetNetwork(Network):
     def end_epoch(self) -> None:
         """Let the objectives weigh what they cost."""
         self._loss.rebalance()
+        for name, weight in self._loss.state().items():
+            logger.info("Objective weight of %s: %.4f", name, weight)
 
     def state(self) -> dict[str, Any]:
         """Return the weights of the objectives."""
