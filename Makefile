@@ -21,7 +21,8 @@ LABEXTENSION_SOURCES := $(addprefix labextension/,package.json tsconfig.json $(s
 .PHONY: demo test lint types imports unit notebooks protos labextension wheel image clean help
 
 help:
-	@echo "make demo    set up, draw sample data, train, prune, retrain and export a detector, show the result"
+	@echo "make demo    set up, draw sample data, train, prune, retrain and export an SSD, show the result"
+	@echo "make demo NET=detectnet_v2    the same with DetectNet_v2, and on to INT8 engines"
 	@echo "make test    set up, check style, types and imports, run all tests"
 	@echo "make lint | types | unit    one part of it;  make notebooks | protos    rebuild generated files"
 	@echo "make labextension    build the JupyterLab extension (needs Node.js 18 or newer);  make wheel    build the package"

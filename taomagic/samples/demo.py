@@ -43,7 +43,7 @@ def run(net: str, directory: Path) -> int:
     Parameters
     ----------
     net
-        ``"ssd"``.
+        ``"ssd"`` or ``"detectnet_v2"``.
     directory
         Folder for the notebook, its data and its results; an earlier demo in it is continued where data exist.
 
@@ -138,7 +138,7 @@ def _closing_table(notebook: Any) -> str:
 
 
 def main() -> int:
-    """Run from the command line: ``python -m taomagic.samples.demo [ssd] [DIR]``."""
+    """Run from the command line: ``python -m taomagic.samples.demo [NET] [DIR]``."""
     net, directory = (*sys.argv[1:3], "ssd", "demo")[:2] if len(sys.argv) < 3 else sys.argv[1:3]
     try:
         return run(net, Path(directory))
