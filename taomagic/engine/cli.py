@@ -112,20 +112,11 @@ _UNUSED = {
     "mpirun_arg": "processes are started without MPI",
     "multi_node": "for several machines start this command with torchrun on each of them",
 }
-#: The same of ``export``, which writes no engines.
-_UNUSED_BY_EXPORT = {
-    "cal_data_file": "it belongs to int8",
-    "cal_image_dir": "it belongs to int8",
-    "cal_cache_file": "it belongs to int8",
-    "strict_type_constraints": "it belongs to engines",
-    "force_ptq": "it belongs to int8",
-}
 
 
 def _tell_unused(args: argparse.Namespace) -> None:
     """Say which of the flags given do nothing, so that nobody waits for their effect."""
-    unused = _UNUSED | (_UNUSED_BY_EXPORT if args.subtask == "export" else {})
-    for name, reason in unused.items():
+    for name, reason in _UNUSED.items():
         if getattr(args, name, None) not in {None, "", False}:
             logger.warning("--%s is not used: %s.", name, reason)
     if args.num_processes > 1 and args.subtask != "train":

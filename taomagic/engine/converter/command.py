@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from taomagic.engine.console import duration, say
@@ -86,6 +86,8 @@ def make_engine(
     profile: Profile,
     target: Path,
     folders: Sequence[str] = (),
+    *,
+    scales: Mapping[str, float] | None = None,
 ) -> float:
     """Calibrate where that is needed, build, and write an engine.
 
@@ -104,6 +106,8 @@ def make_engine(
         The engine, on this machine.
     folders
         Image folders of the spec, as written.
+    scales
+        Of a quantisation-aware training, where they are at hand.
 
     Returns
     -------
@@ -112,7 +116,9 @@ def make_engine(
     """
     start = time.monotonic()
     for_tensorrt = tensorrt.wanted(args.runtime)
-    ranges, origin = find_ranges(args, paths, source, folders) if args.data_type == "int8" else (None, "")
+    ranges, origin = None, ""
+    if args.data_type == "int8":
+        ranges, origin = find_ranges(args, paths, source, folders, scales=scales)
     if for_tensorrt:
         options = tensorrt.Options(
             workspace_bytes=args.max_workspace_size,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,12 @@ Batches = Iterator[npt.NDArray[np.float32]]
 
 
 def find_ranges(
-    args: argparse.Namespace, paths: PathMap, source: Source, folders: Sequence[str] = ()
+    args: argparse.Namespace,
+    paths: PathMap,
+    source: Source,
+    folders: Sequence[str] = (),
+    *,
+    scales: Mapping[str, float] | None = None,
 ) -> tuple[dict[str, float], str]:
     """Return the ranges of a model's tensors, and write them where that is asked for.
 
@@ -49,6 +54,8 @@ def find_ranges(
         The model.
     folders
         Image folders of the spec, as written.
+    scales
+        Those of a quantisation-aware training, where they are at hand: they come first.
 
     Returns
     -------
@@ -66,7 +73,10 @@ def find_ranges(
     force = getattr(args, "force_ptq", False)
     if args.cal_json_file and force:
         logger.info("--force_ptq: calibrating; the scales in %s aren't used.", args.cal_json_file)
-    if args.cal_json_file and not force:
+    if scales is not None:
+        ranges, origin = dict(scales), source.shown_as
+        logger.info("Using the %d tensor scales of the quantisation-aware training.", len(ranges))
+    elif args.cal_json_file and not force:
         ranges = read_scales(paths.to_host(args.cal_json_file), shown_as=args.cal_json_file)
         logger.info("%d tensor scales of a quantisation-aware training: %s.", len(ranges), args.cal_json_file)
         origin = args.cal_json_file

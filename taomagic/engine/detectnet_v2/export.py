@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from taomagic.engine.detectnet_v2 import weights
+from taomagic.engine.detectnet_v2.gen_trt_engine import image_folders
 from taomagic.engine.detectnet_v2.model import Architecture
 from taomagic.engine.detectnet_v2.onnx_export import BOXES, COVERAGE, INPUT, INPUT_SCALE, export_with_scales
 from taomagic.engine.export.command import Plan
@@ -48,6 +49,7 @@ def _prepare(args: argparse.Namespace, paths: PathMap) -> Plan:
         inputs=(INPUT,),
         outputs=(BOXES, COVERAGE),
         deepstream=deepstream_model(model.architecture, experiment),
+        image_folders=tuple(image_folders(args, paths)) if args.spec else (),
     )
 
 

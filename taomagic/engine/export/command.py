@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from taomagic.engine.console import say
+from taomagic.engine.export.build_engine import build_engine, check_wishes, is_wanted
 from taomagic.engine.export.deepstream import DeepStreamModel, write_deepstream_files
 from taomagic.engine.export.onnx import Description, Exported, require_opset
 from taomagic.engine.export.tensor_scales import write_scales
@@ -38,6 +39,8 @@ class Plan:
         Names of the exported model's tensors.
     deepstream
         What DeepStream has to know.
+    image_folders
+        Folders of the spec, as written, with whose images a calibration can be made.
     """
 
     model: nn.Module
@@ -46,6 +49,7 @@ class Plan:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     deepstream: DeepStreamModel
+    image_folders: tuple[str, ...] = ()
 
 
 def run(
@@ -68,12 +72,13 @@ def run(
     prepare
         Reads what the command names, and says how this network is exported.
     """
-    _refuse_calibration(args)
     require_opset(args.target_opset)
     target = _target(args, paths)
     status = StatusLog(paths.to_host(args.results_dir) if args.results_dir else None)
     plan = prepare(args, paths)
     scales_file = _scales_file(args, paths, plan.architecture)
+    _check_files(args, paths, target)
+    check_wishes(args, paths, quantized=plan.architecture.quantized, folders=plan.image_folders)
     status.write("STARTED", f"Starting {title} export.")
     if args.onnx_route is not None:
         logger.info("--onnx_route %s: taomagic writes ONNX itself, the same on every route.", args.onnx_route)
@@ -91,6 +96,15 @@ def run(
     if args.gen_ds_config:
         for path in write_deepstream_files(target, plan.deepstream, key=args.key):
             say(f"Saved: {paths.to_container(path)}")
+    if is_wanted(args):
+        build_engine(
+            args,
+            paths,
+            exported.model,
+            target=target,
+            scales=exported.tensor_scales,
+            folders=plan.image_folders,
+        )
     size: dict[str, Any] = {
         "param_count": parameter_count(plan.model) / 1e6,
         "size": target.stat().st_size / 2**20,
@@ -107,13 +121,7 @@ def _target(args: argparse.Namespace, paths: PathMap) -> Path:
     suffix = ".etlt" if args.key else ".onnx"
     if not args.output:
         return paths.to_host(args.model).with_suffix(suffix)
-    target = paths.to_host(args.output)
-    if target.is_dir():
-        raise UsageProblem(
-            "-o is a folder, and must be a file to write",
-            where=args.output,
-            hint=f"Add a name to it, such as model{suffix}.",
-        )
+    target = _file_to_write("-o", args.output, paths, example=f"model{suffix}")
     return target if target.suffix in EXPORT_SUFFIXES else target.with_name(target.name + suffix)
 
 
@@ -125,33 +133,42 @@ def _scales_file(args: argparse.Namespace, paths: PathMap, architecture: Descrip
             where=args.model,
             hint="Leave --cal_json_file out, or export a model from a training with enable_qat: true.",
         )
-    if architecture.quantized and not args.cal_json_file:
+    if architecture.quantized and not args.cal_json_file and args.data_type != "int8":
         logger.warning(
             "This model was trained with enable_qat, and without --cal_json_file its tensor scales are lost: "
             "what is exported here can run in floating point only."
         )
     if not args.cal_json_file:
         return None
-    path = paths.to_host(args.cal_json_file)
+    return _file_to_write("--cal_json_file", args.cal_json_file, paths, example="cal.json")
+
+
+def _check_files(args: argparse.Namespace, paths: PathMap, target: Path) -> None:
+    """Refuse folders where files are written, and one name for two files."""
+    taken = {paths.to_host(args.model).resolve(): "-m", target.resolve(): "-o"}
+    for name, example in (
+        ("cal_json_file", "cal.json"),
+        ("cal_cache_file", "cal.bin"),
+        ("engine_file", "model.engine"),
+    ):
+        if not getattr(args, name):
+            continue
+        path = _file_to_write(f"--{name}", getattr(args, name), paths, example=example).resolve()
+        if path in taken:
+            raise UsageProblem(
+                f"{taken[path]} and --{name} name the same file",
+                where=getattr(args, name),
+                hint=f"Give --{name} another name, such as {example}.",
+            )
+        taken[path] = f"--{name}"
+
+
+def _file_to_write(flag: str, name: str, paths: PathMap, *, example: str) -> Path:
+    path = paths.to_host(name)
     if path.is_dir():
         raise UsageProblem(
-            "--cal_json_file is a folder, and must be a file to write",
-            where=args.cal_json_file,
-            hint="Add a name to it, such as cal.json.",
+            f"{flag} is a folder, and must be a file to write",
+            where=name,
+            hint=f"Add a name to it, such as {example}.",
         )
     return path
-
-
-def _refuse_calibration(args: argparse.Namespace) -> None:
-    """Say no to what export can't do yet, rather than write a file that lacks it."""
-    asked = {
-        "--data_type": args.data_type not in {None, "fp32"},
-        "--engine_file": bool(args.engine_file),
-    }
-    for flag, given in asked.items():
-        if given:
-            raise UsageProblem(
-                f"{flag}: the embedded engine exports float32 models without calibration",
-                where=f"{args.task} export",
-                hint=f"Leave {flag} out; the .onnx or .etlt can be calibrated later.",
-            )

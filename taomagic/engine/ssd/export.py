@@ -10,6 +10,7 @@ from taomagic.engine.export.command import run as run_export
 from taomagic.engine.export.deepstream import DeepStreamModel
 from taomagic.engine.export.nms_plugins import Suppression
 from taomagic.engine.ssd import weights
+from taomagic.engine.ssd.gen_trt_engine import image_folders
 from taomagic.engine.ssd.model import Architecture
 from taomagic.engine.ssd.onnx_export import INPUT, OUTPUTS, export_with_scales, input_mean
 from taomagic.errors import UsageProblem
@@ -52,6 +53,7 @@ def _prepare(args: argparse.Namespace, paths: PathMap) -> Plan:
         inputs=(INPUT,),
         outputs=OUTPUTS[suppression],
         deepstream=deepstream_model(model.architecture, experiment, suppression),
+        image_folders=tuple(image_folders(args, paths)),
     )
 
 

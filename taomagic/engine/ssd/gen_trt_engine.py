@@ -11,10 +11,10 @@ from taomagic.spec.ssd import read_experiment
 
 def run(args: argparse.Namespace, paths: PathMap) -> None:
     """Carry out ``deploy ssd gen_trt_engine``."""
-    command.run(args, paths, task="ssd", title="SSD", image_folders=_image_folders)
+    command.run(args, paths, task="ssd", title="SSD", image_folders=image_folders)
 
 
-def _image_folders(args: argparse.Namespace, paths: PathMap) -> list[str]:
+def image_folders(args: argparse.Namespace, paths: PathMap) -> list[str]:
     """Return the spec's training images, or those of validation where training has TFRecords only."""
     experiment = read_experiment(paths.to_host(args.spec), purpose="export", shown_as=args.spec)
     if experiment.dataset is None:
