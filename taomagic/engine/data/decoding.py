@@ -10,6 +10,8 @@ from __future__ import annotations
 import io
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -148,8 +150,15 @@ def read_bytes(path: str | Path, name: str) -> bytes:
     DataProblem
         It doesn't exist or can't be read.
     """
-    try:
+    with _named(name):
         return read_file(path)
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Turn the system's errors into one that names the image."""
+    try:
+        yield
     except FileNotFoundError:
         raise DataProblem("the image doesn't exist", where=name, hint="check the image folder") from None
     except OSError as error:
@@ -184,23 +193,20 @@ def size_of_file(path: str | Path, name: str) -> tuple[int, int]:
     DataProblem
         It is missing, isn't a picture, or was cut off.
     """
-    try:
+    with _named(name):
         file = os.open(path, os.O_RDONLY)
         try:
             length = os.fstat(file).st_size
             head = os.pread(file, _FIRST_LOOK_BYTES, 0)
             # The end marker is the last thing in most files; only where it isn't, what follows it is looked through.
             for reach in (_LAST_LOOK_BYTES, _TRAILER_BYTES):
-                tail = os.pread(file, reach, max(len(head), length - reach))
-                if _is_complete(head + tail):
+                # Only the end counts: a thumbnail at the beginning has a marker of its own.
+                ends = head[:4] + os.pread(file, reach, max(0, length - reach))
+                if _is_complete(ends):
                     break
         finally:
             os.close(file)
-    except FileNotFoundError:
-        raise DataProblem("the image doesn't exist", where=name, hint="check the image folder") from None
-    except OSError as error:
-        raise DataProblem(f"the image can't be read: {error.strerror}", where=name, hint=_REPLACE) from error
-    check_complete(head + tail, name)
+    check_complete(ends if length else b"", name)
     if size := _size_of_jpeg_or_png(head):
         return size
     from PIL import Image as Pillow

@@ -12,12 +12,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-from taomagic.engine.data.decoding import decode, read_file, size_in_header, size_of
+from taomagic.engine.data.decoding import decode, read_file, size_in_header, size_of, size_of_file
 from taomagic.engine.data.loading import TrainingData, ValidationData
 from taomagic.errors import DataProblem
 from taomagic.project.paths import PathMap
@@ -123,6 +123,45 @@ def test_sizes_are_read_from_headers(tmp_path: Path) -> None:
     assert size_in_header(path) is None
     assert size_in_header(tmp_path) is None
     assert size_in_header(tmp_path / "none") is None
+
+
+@hypothesis_settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    kind=st.sampled_from([*COLOURED, "text", "large"]),
+    share=st.sampled_from([0.0, 0.01, 0.5, 0.97, 1.0]),
+    trailer=st.sampled_from([0, 1, 60, 63, 64, 4000, 65_000, 70_000]),
+)
+def test_a_files_two_ends_tell_what_its_bytes_do(
+    tmp_path: Path, kind: str, share: float, trailer: int
+) -> None:
+    content = COLOURED[kind]() if kind in COLOURED else b"not a picture at all" * 5
+    if kind == "large":
+        noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+        # With a thumbnail, which has an end of its own.
+        content = cv2.imencode(".jpg", noise)[1].tobytes()
+        content = (
+            content[:2] + b"\xff\xe1\x00\x10" + COLOURED["progressive"]()[:12] + b"\xff\xd9" + content[2:]
+        )
+    content = content[: int(len(content) * share)] + bytes(trailer)
+    path = tmp_path / "image"
+    path.write_bytes(content)
+
+    def outcome(look: Callable[[], tuple[int, int]]) -> tuple[int, int] | str:
+        try:
+            return look()
+        except DataProblem as problem:
+            return problem.message
+
+    assert outcome(lambda: size_of_file(path, "image")) == outcome(lambda: size_of(content, "image"))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "none", tmp_path):
+        with pytest.raises(DataProblem, match=r"doesn't exist|can't be read") as caught:
+            size_of_file(path, "/workspace/image.png")
+        assert caught.value.where == "/workspace/image.png"
 
 
 def test_a_file_is_read_whole(tmp_path: Path) -> None:
