@@ -216,16 +216,27 @@ def read_onnx(path: str | Path, key: str = "") -> bytes:
     return model
 
 
-def file_fingerprint(path: str | Path) -> str:
+def file_fingerprint(path: str | Path, *, shown_as: str = "") -> str:
     """Return the SHA-256 of a file's bytes, as 64 hexadecimal digits.
+
+    Parameters
+    ----------
+    path
+        The file.
+    shown_as
+        Its path as the person wrote it, for errors.
 
     Raises
     ------
     ModelFileProblem
         The file is missing or can't be opened.
     """
-    with open_model_file(Path(path)) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with open_model_file(Path(path)) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except ModelFileProblem as problem:
+        problem.where = shown_as or problem.where
+        raise
 
 
 def _suffix(path: str | Path, valid: tuple[str, ...]) -> str:

@@ -113,7 +113,7 @@ class TrainingRun:
             **self.network.fingerprint(),
             "options": hash_of(repr(options)),
             "training data": self.images.fingerprint(),
-            "starting weights": file_fingerprint(model) if model is not None else "",
+            "starting weights": file_fingerprint(model, shown_as=self.command.model_shown) if model else "",
         }
 
     def _note(self, record: RunRecord, state_of_run: RunState) -> None:
