@@ -213,18 +213,7 @@ class ValidationData:
     ) -> None:
         cv2.setNumThreads(1)
         self._dataset, self._settings = _blocks(experiment)
-        sources = [
-            replace(source, tfrecords_path=None)  # TFRecords beside the folders aren't read, as in TAO
-            for source in self._dataset.validation_data_sources
-            if source.image_directory_path and source.label_directory_path
-        ]
-        if not sources:
-            raise SpecProblem(
-                "dataset_config has no validation_data_sources with an image and a label folder",
-                path=experiment.path,
-                hint="add validation_data_sources { image_directory_path: … label_directory_path: … }",
-            )
-        self._data: Collection = collect(sources, self._dataset, paths, purpose="validation")
+        self._data = validation_images(experiment, paths)
         self._on_gpu = on_gpu
         self._store = ImageStore(self._data.decode, cache_bytes)
 
@@ -268,6 +257,31 @@ class ValidationData:
         width, height = self._settings.output_width, self._settings.output_height
         boxes = scaled_to_whole_pixels(labels.boxes, width / image.shape[1], height / image.shape[0])
         return resize_bilinear(image, width, height), tidy(labels.moved(boxes), width, height)
+
+
+def validation_images(experiment: SSDExperiment, paths: PathMap) -> Collection:
+    """Return the images and labels that a spec names for validation.
+
+    Raises
+    ------
+    SpecProblem
+        There is no validation source with both an image and a label folder.
+    DataProblem
+        Data are missing, damaged or empty.
+    """
+    dataset, _ = _blocks(experiment)
+    sources = [
+        replace(source, tfrecords_path=None)  # TFRecords beside the folders aren't read, as in TAO
+        for source in dataset.validation_data_sources
+        if source.image_directory_path and source.label_directory_path
+    ]
+    if not sources:
+        raise SpecProblem(
+            "dataset_config has no validation_data_sources with an image and a label folder",
+            path=experiment.path,
+            hint="add validation_data_sources { image_directory_path: … label_directory_path: … }",
+        )
+    return collect(sources, dataset, paths, purpose="validation")
 
 
 def _blocks(experiment: SSDExperiment) -> tuple[DatasetSettings, AugmentationSettings]:

@@ -21,6 +21,7 @@ from taomagic.engine.detectnet_v2.folders import frames_of_folders
 from taomagic.engine.detectnet_v2.loading import ValidationData
 from taomagic.engine.detectnet_v2.objective import GridObjective
 from taomagic.engine.detectnet_v2.predictor import announcement, open_predictor
+from taomagic.engine.detectnet_v2.records import Frames
 from taomagic.engine.device import choose_device
 from taomagic.engine.evaluation.facts import median_ms, say_facts
 from taomagic.engine.evaluation.pr_curve import curve_points
@@ -62,7 +63,14 @@ def _run(args: argparse.Namespace, paths: PathMap) -> None:
     predictor = open_predictor(model_path, args.key, device, shown_as=args.model)
     experiment = fitted(experiment, predictor.layout, args.model)
     assert experiment.evaluation is not None  # required for this purpose
-    data = _data(experiment, args, paths)
+    if args.image_dir and args.use_training_set:
+        raise UsageProblem(
+            "-i and -l name other images than --use_training_set",
+            where="detectnet_v2 evaluate",
+            hint="Give one of the two.",
+        )
+    frames = frames_of_flags(args, experiment, paths)
+    data = ValidationData(experiment, paths, training=args.use_training_set, frames=frames)
     batch_size = batch_size_of(experiment, args.batch_size)
     status.write("STARTED", "Starting DetectNet_v2 evaluation.")
     logger.info("%s; %d images.", announcement(predictor, batch_size), len(data))
@@ -115,27 +123,28 @@ def batch_size_of(experiment: DetectNetExperiment, given: int | None) -> int:
     return experiment.training.batch_size_per_gpu if experiment.training is not None else 1
 
 
-def _data(experiment: DetectNetExperiment, args: argparse.Namespace, paths: PathMap) -> ValidationData:
-    """Return the images that the flags ask for."""
+def frames_of_flags(
+    args: argparse.Namespace, experiment: DetectNetExperiment, paths: PathMap
+) -> Frames | None:
+    """Return the images that ``-i`` and ``-l`` name; ``None`` where they aren't given.
+
+    Raises
+    ------
+    UsageProblem
+        Only one of them is given.
+    DataProblem
+        See :func:`~taomagic.engine.detectnet_v2.folders.frames_of_folders`.
+    """
     if bool(args.image_dir) != bool(args.label_dir):
         raise UsageProblem(
             "-i and -l go together: images and their labels",
             where="detectnet_v2 evaluate",
             hint="Give both, or neither to use the validation data of the spec.",
         )
-    if args.image_dir and args.use_training_set:
-        raise UsageProblem(
-            "-i and -l name other images than --use_training_set",
-            where="detectnet_v2 evaluate",
-            hint="Give one of the two.",
-        )
-    frames = None
-    if args.image_dir:
-        assert experiment.dataset is not None  # required for this purpose
-        frames = frames_of_folders(
-            args.image_dir, args.label_dir, experiment.dataset, experiment.classes, paths
-        )
-    return ValidationData(experiment, paths, training=args.use_training_set, frames=frames)
+    if not args.image_dir:
+        return None
+    assert experiment.dataset is not None  # required for evaluate
+    return frames_of_folders(args.image_dir, args.label_dir, experiment.dataset, experiment.classes, paths)
 
 
 def _explain(result: GridEvaluation) -> None:

@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 #: Endings that count as images, in lower case.
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm")
+#: Which objects are shown, in words.
+ABOVE = "above the confidence thresholds of the inference file"
 #: Of the text beside a box, of OpenCV's own size.
 _TEXT_SIZE = 0.4
 #: Pixels around the text.
@@ -41,11 +43,8 @@ _MARGIN = 2
 def run(args: argparse.Namespace, paths: PathMap) -> None:
     """Carry out ``detectnet_v2 inference``; the flags are those of :mod:`taomagic.spec.arguments_detectnet_v2`."""
     status = StatusLog(paths.to_host(args.results_dir))
-    settings = read_inference(paths.to_host(args.spec), shown_as=args.spec)
-    for note in settings.notes:
-        logger.info("%s: %s", settings.path, note)
-    outputs = outputs_of(settings, paths.to_host(args.results_dir))
-    files = find_files(args, paths, outputs)
+    settings = read_settings(args, paths)
+    outputs, files = places_of(args, paths, settings)
     model = args.model or model_of(settings, paths)
     device = choose_device(args.gpu_index or [settings.gpu_index])
     predictor = open_predictor(paths.to_host(model), args.key, device, shown_as=model)
@@ -59,19 +58,31 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
         outputs,
         paths,
         batch_size=batch_size,
-        at="above the confidence thresholds of the inference file",
+        at=ABOVE,
         shown_as=args.image_dir,
     )
     status.write("SUCCESS", "Inference finished successfully.")
 
 
-def outputs_of(settings: InferenceSettings, results_dir: Path) -> Outputs:
-    """Return the folders that the inference file asks for.
+def read_settings(args: argparse.Namespace, paths: PathMap) -> InferenceSettings:
+    """Read the inference file, and log what is to be said about it."""
+    settings = read_inference(paths.to_host(args.spec), shown_as=args.spec)
+    for note in settings.notes:
+        logger.info("%s: %s", settings.path, note)
+    return settings
+
+
+def places_of(
+    args: argparse.Namespace, paths: PathMap, settings: InferenceSettings
+) -> tuple[Outputs, list[Path]]:
+    """Return the folders that the inference file asks for, and the images, which the results must not replace.
 
     Raises
     ------
     SpecProblem
-        It asks for none.
+        The file asks for no results.
+    DataProblem, UsageProblem
+        There are no images, or results would replace something.
     """
     if not settings.overlay and not settings.kitti_dump:
         raise SpecProblem(
@@ -79,29 +90,19 @@ def outputs_of(settings: InferenceSettings, results_dir: Path) -> Outputs:
             path=settings.path,
             hint="Set kitti_dump: true for label files, or disable_overlay: false for pictures.",
         )
-    return Outputs(
+    results_dir, source = paths.to_host(args.results_dir), paths.to_host(args.image_dir)
+    outputs = Outputs(
         results_dir / "images_annotated" if settings.overlay else None,
         results_dir / "labels" if settings.kitti_dump else None,
     )
-
-
-def find_files(args: argparse.Namespace, paths: PathMap, outputs: Outputs) -> list[Path]:
-    """Return the images of ``-i``, which the results must not replace, nor each other.
-
-    Raises
-    ------
-    DataProblem, UsageProblem
-        There are none, or results would replace something.
-    """
-    source = paths.to_host(args.image_dir)
     outputs.refuse_originals(
-        source, paths, where=f"{args.task} {args.subtask}", hint="Give another folder with -r."
+        source, paths, where="detectnet_v2 inference", hint="Give another folder with -r."
     )
     files = find_images(source, args.image_dir, EXTENSIONS)
     if outputs.labels is not None:
         hint = "Rename one of them, or set kitti_dump: false in the inference file."
         refuse_shared_labels(files, args.image_dir, hint)
-    return files
+    return outputs, files
 
 
 def model_of(settings: InferenceSettings, paths: PathMap) -> str:
@@ -173,6 +174,13 @@ def check_against_spec(predictor: Predictor, settings: InferenceSettings, shown_
         )
 
 
+def seen_of(image: Image, shape: tuple[int, int, int], resize: Resize) -> npt.NDArray[np.float32]:
+    """Return what a network of this input shape sees of an image [H, W, 3] uint8: red first, 0..1, [C, h, w]."""
+    channels, height, width = shape
+    planes = resize(image, width, height, grey=channels == 1).transpose(2, 0, 1)[:channels]
+    return np.ascontiguousarray(planes, np.float32) / np.float32(255)
+
+
 class GridMarker:
     """DetectNet_v2 for :class:`~taomagic.engine.inference.annotator.Annotator`.
 
@@ -209,10 +217,7 @@ class GridMarker:
 
     def see(self, image: Image) -> npt.NDArray[np.float32]:
         """Return what the network sees of an image: resized without regard to its shape, red first, 0..1."""
-        channels, height, width = self._shape
-        resized = self._resize(image, width, height, grey=channels == 1)
-        planes = resized.transpose(2, 0, 1)[:channels]
-        return np.ascontiguousarray(planes, np.float32) / np.float32(255)
+        return seen_of(image, self._shape, self._resize)
 
     def find(self, images: Tensor) -> Sequence[Mapping[str, Detections]]:
         """Return the objects in each image by class, in pixels of the network's input."""

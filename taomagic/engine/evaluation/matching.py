@@ -47,6 +47,19 @@ class ImageDetections:
     labels: npt.NDArray[np.int64]
 
 
+def on_whole_pixels(
+    boxes: npt.NDArray[np.floating],
+    scores: npt.NDArray[np.floating],
+    labels: npt.NDArray[np.int64],
+    size: tuple[int, int],
+) -> ImageDetections:
+    """Return detections as TAO compares them: rounded to whole pixels inside an image of (height, width)."""
+    height, width = size
+    limit = np.array([width, height, width, height], dtype=np.float64)
+    rounded = np.clip(np.rint(boxes.astype(np.float64)), 0, limit)
+    return ImageDetections(rounded, scores.astype(np.float64), labels)
+
+
 @dataclass(frozen=True)
 class Matches:
     """What became of every detection, best first; equal scores in the order of the images.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +106,7 @@ class Annotator(Generic[Found]):
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="taomagic-images")
         writing: list[Future[int]] = []
         try:
-            ready = _ahead(pool, self._prepare, groups, _AHEAD)
+            ready = ahead(pool, self._prepare, groups)
             for group, read_group in zip(
                 groups, progress(ready, "Running inference", len(groups)), strict=True
             ):
@@ -209,14 +209,14 @@ def annotate_files(
         )
 
 
-def _ahead(
-    pool: ThreadPoolExecutor, work: Callable[[T], R], groups: Sequence[Sequence[T]], ahead: int
+def ahead(
+    pool: ThreadPoolExecutor, work: Callable[[T], R], groups: Iterable[Sequence[T]], count: int = _AHEAD
 ) -> Iterator[list[R]]:
-    """Yield the results for each group in order, while the pool works on the next ones."""
+    """Yield the results for each group in order, while the pool works on the next ``count``."""
     waiting: deque[list[Future[R]]] = deque()
     for group in groups:
         waiting.append([pool.submit(work, item) for item in group])
-        if len(waiting) > ahead:
+        if len(waiting) > count:
             yield [future.result() for future in waiting.popleft()]
     while waiting:
         yield [future.result() for future in waiting.popleft()]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +15,9 @@ from taomagic.engine.data.loading import ValidationData
 from taomagic.engine.device import choose_device
 from taomagic.engine.evaluation.average_precision import Evaluation
 from taomagic.engine.evaluation.facts import median_ms, say_facts
-from taomagic.engine.evaluation.matching import ImageTruth
-from taomagic.engine.evaluation.pr_curve import curve_points, write_pr_curve
-from taomagic.engine.ssd.evaluation import evaluate_model, metrics_of, print_table
+from taomagic.engine.evaluation.pr_curve import write_pr_curve
+from taomagic.engine.evaluation.report import explain, print_table, record_scores
+from taomagic.engine.ssd.evaluation import evaluate_model
 from taomagic.engine.ssd.predictor import Predictor, announcement, load_predictor
 from taomagic.engine.status import StatusLog
 from taomagic.errors import EnvironmentProblem, ModelFileProblem, UsageProblem
@@ -47,18 +46,12 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     data = ValidationData(experiment, paths)
     evaluation, truths, _ = evaluate_model(predictor, data, experiment.evaluation)
     print_table(evaluation, digits=3)
-    _explain(evaluation, truths)
+    explain(evaluation, truths)
     image = next(iter(data.batches(1))).images
     say_facts(predictor.parameters, model_path, median_ms(lambda: predictor.predict(image)))
     if experiment.evaluation.visualize_pr_curve:
         _save_pr_curve(evaluation, model_path.parent, results_dir, paths)
-    status.write(
-        "SUCCESS",
-        "Evaluation finished successfully.",
-        kpi={"mAP": evaluation.mean_average_precision},
-        categorical={"average_precision": {k: v for k, v in metrics_of(evaluation).items() if k != "mAP"}},
-        graphical={"precision_recall": {name: curve_points(r) for name, r in evaluation.classes.items()}},
-    )
+    record_scores(status, evaluation)
 
 
 def log_notes(experiment: SSDExperiment, *blocks: str) -> None:
@@ -66,21 +59,6 @@ def log_notes(experiment: SSDExperiment, *blocks: str) -> None:
     for note in experiment.notes:
         if note.startswith(blocks):
             logger.info("%s: %s", experiment.path, note)
-
-
-def _explain(evaluation: Evaluation, truths: Sequence[ImageTruth]) -> None:
-    """Tell what a person might miss in the table: objects that don't count, and classes that can only be zero."""
-    difficult = sum(int(truth.difficult.sum()) for truth in truths)
-    if difficult:
-        total = sum(len(truth.labels) for truth in truths)
-        logger.info(
-            "%d of %d validation objects are difficult (occlusion above 0): they need not be found.",
-            difficult,
-            total,
-        )
-    for name, result in evaluation.classes.items():
-        if not result.objects:
-            logger.warning("No %s is there to be found in the validation data; its AP counts as 0.", name)
 
 
 def _save_pr_curve(evaluation: Evaluation, model_dir: Path, results_dir: Path, paths: PathMap) -> None:

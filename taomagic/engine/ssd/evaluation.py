@@ -1,8 +1,7 @@
-"""Predictions over a validation set, and the tables that TAO prints about them."""
+"""Predictions over a validation set, and their score."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import zip_longest
 
 import numpy as np
@@ -10,14 +9,12 @@ import numpy as np
 from taomagic.engine.console import progress, say
 from taomagic.engine.data.loading import Batch, ValidationData
 from taomagic.engine.evaluation.average_precision import Evaluation, evaluate_detections
-from taomagic.engine.evaluation.matching import ImageDetections, ImageTruth
+from taomagic.engine.evaluation.matching import ImageDetections, ImageTruth, on_whole_pixels
 from taomagic.engine.ssd.objective import Objective
 from taomagic.engine.ssd.postprocess import Detections
 from taomagic.engine.ssd.predictor import Predictor, TorchPredictor
 from taomagic.engine.training.distributed import gathered, world
 from taomagic.spec.ssd import EvaluationSettings
-
-RULE = "*" * 31
 
 
 def truths_of(batch: Batch) -> list[ImageTruth]:
@@ -31,10 +28,7 @@ def truths_of(batch: Batch) -> list[ImageTruth]:
 
 def on_pixels(found: Detections, input_shape: tuple[int, int, int]) -> ImageDetections:
     """Round detections to whole pixels inside the image, as the original does before it compares them."""
-    _, height, width = input_shape
-    limit = np.array([width, height, width, height], dtype=np.float64)
-    boxes = np.clip(np.rint(found.boxes.astype(np.float64)), 0, limit)
-    return ImageDetections(boxes, found.scores.astype(np.float64), found.labels)
+    return on_whole_pixels(found.boxes, found.scores, found.labels, input_shape[1:])
 
 
 def evaluate_model(
@@ -93,18 +87,3 @@ def validate(
     detections = [detection for _, _, some in rows for detection in some]
     evaluation = score(predictor.classes, truths, detections, settings)
     return evaluation, float(np.average([loss for loss, _, _ in rows], weights=[len(t) for _, t, _ in rows]))
-
-
-def print_table(evaluation: Evaluation, *, digits: int) -> None:
-    """Print TAO's table of average precisions between two rules of stars."""
-    say(RULE)
-    for name, result in evaluation.classes.items():
-        say(f"{name:<14}{'AP':<6}{round(result.average_precision, digits)}")
-    say(f"{'':<14}{'mAP':<6}{round(evaluation.mean_average_precision, digits)}")
-    say(RULE)
-
-
-def metrics_of(evaluation: Evaluation) -> dict[str, float]:
-    """Return ``AP_<class>`` and ``mAP``, the names that TAO's CSV log uses."""
-    metrics: Mapping[str, float] = {f"AP_{n}": r.average_precision for n, r in evaluation.classes.items()}
-    return {**metrics, "mAP": evaluation.mean_average_precision}

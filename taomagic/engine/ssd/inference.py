@@ -84,6 +84,14 @@ def _outputs(args: argparse.Namespace, paths: PathMap) -> Outputs:
     return outputs
 
 
+def seen_of(
+    image: Image, shape: tuple[int, int, int], settings: AugmentationSettings, resize: Resize
+) -> npt.NDArray[np.float32]:
+    """Return what a network of this input shape sees of an image [H, W, 3] uint8: without the mean, [C, h, w]."""
+    channels, height, width = shape
+    return preprocess(resize(image, width, height, grey=channels == 1), settings)
+
+
 class SSDMarker:
     """SSD for :class:`~taomagic.engine.inference.annotator.Annotator`.
 
@@ -114,8 +122,7 @@ class SSDMarker:
 
     def see(self, image: Image) -> npt.NDArray[np.float32]:
         """Return what the network sees of an image: resized, without the mean."""
-        channels, height, width = self._predictor.input_shape
-        return preprocess(self._resize(image, width, height, grey=channels == 1), self._settings)
+        return seen_of(image, self._predictor.input_shape, self._settings, self._resize)
 
     def find(self, images: Tensor) -> Sequence[Detections]:
         """Return the detections in each image, in pixels of the network's input."""

@@ -154,7 +154,7 @@ def load_predictor(path: Path, key: str, device: Device, nms: NMSSettings, *, sh
         It can't be read, or isn't an SSD of ours.
     """
     if not is_checkpoint(path, shown_as=shown_as):
-        return _open_exported(path, key, nms, shown_as)
+        return open_exported_predictor(path, key, nms, shown_as)
     try:
         model, _ = model_from_file(path, key, shown_as=shown_as)
     except ModelFileProblem as problem:
@@ -171,8 +171,8 @@ def announcement(predictor: Predictor, device: Device, batch_size: int) -> str:
     return f"Using the {predictor.kind} for inference on {place}, batch size {batch_size}"
 
 
-def _open_exported(path: Path, key: str, nms: NMSSettings, shown_as: str) -> Predictor:
-    """Open a model for ONNX Runtime, and compare its post-processing with the spec's."""
+def open_exported_predictor(path: Path, key: str, nms: NMSSettings, shown_as: str) -> ExportedPredictor:
+    """Open an exported model or an engine, and compare its post-processing with the spec's."""
     model = open_exported(path, key, task="ssd", shown_as=shown_as)
     predictor = ExportedPredictor(model, shown_as)
     names = ("confidence_threshold", "clustering_iou_threshold", "top_k")

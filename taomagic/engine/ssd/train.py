@@ -13,9 +13,10 @@ from torch import nn
 from taomagic.engine.console import say
 from taomagic.engine.data.loading import TrainingData, ValidationData
 from taomagic.engine.device import Device, choose_device, prefer
+from taomagic.engine.evaluation.report import metrics_of, print_table
 from taomagic.engine.quantization import describe_quantization
 from taomagic.engine.ssd import weights
-from taomagic.engine.ssd.evaluation import metrics_of, print_table, validate
+from taomagic.engine.ssd.evaluation import validate
 from taomagic.engine.ssd.model import SSD, Architecture
 from taomagic.engine.ssd.objective import Objective
 from taomagic.engine.ssd.predictor import TorchPredictor

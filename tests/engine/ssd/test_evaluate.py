@@ -11,11 +11,13 @@ import pytest
 import torch
 
 from taomagic.engine.device import Device
+from taomagic.engine.evaluation import report
 from taomagic.engine.evaluation.average_precision import evaluate_detections
 from taomagic.engine.evaluation.matching import ImageDetections, ImageTruth
+from taomagic.engine.evaluation.report import explain, print_table
 from taomagic.engine.ssd import evaluate, predictor
-from taomagic.engine.ssd.evaluate import _explain, _save_pr_curve, check_against_spec
-from taomagic.engine.ssd.evaluation import on_pixels, print_table
+from taomagic.engine.ssd.evaluate import _save_pr_curve, check_against_spec
+from taomagic.engine.ssd.evaluation import on_pixels
 from taomagic.engine.ssd.postprocess import Detections
 from taomagic.engine.ssd.predictor import load_predictor
 from taomagic.errors import EnvironmentProblem, ModelFileProblem, TaoError
@@ -45,7 +47,7 @@ def logged(monkeypatch):
             lines.append(f"{record.levelname}: {record.getMessage()}")
 
     handler = Keep()
-    for module in (evaluate, predictor):
+    for module in (evaluate, predictor, report):
         monkeypatch.setattr(module.logger, "level", logging.INFO)
         monkeypatch.setattr(module.logger, "handlers", [handler])
     return lines
@@ -76,7 +78,7 @@ def test_boxes_are_rounded_to_pixels_inside_the_image_before_they_are_compared()
 
 
 def test_difficult_objects_and_absent_classes_are_explained(evaluation, logged):
-    _explain(evaluation, [TRUTH])
+    explain(evaluation, [TRUTH])
     assert logged == [
         "INFO: 1 of 3 validation objects are difficult (occlusion above 0): they need not be found.",
         "WARNING: No tram is there to be found in the validation data; its AP counts as 0.",
