@@ -43,6 +43,8 @@ from taomagic.engine.weights.state import parameter_count
 from taomagic.errors import SpecProblem, UsageProblem
 from taomagic.project.paths import PathMap
 from taomagic.spec.detectnet_v2 import read_experiment
+from taomagic.spec.detectnet_v2_pb2 import Experiment
+from taomagic.spec.parse import parse_spec
 from taomagic.spec.settings_detectnet_v2 import DetectNetExperiment, SoftStartSettings
 
 logger = logging.getLogger(__name__)
@@ -222,10 +224,12 @@ class DetectNetNetwork(Network):
         interval = visualizer.scalar_logging_frequency or max(1, plan.steps // _POINTS_PER_EPOCH)
         if interval > plan.steps:
             if not plan.quick:
+                spec = parse_spec(self.text, Experiment, name=self._experiment.path)
                 raise SpecProblem(
                     f"scalar_logging_frequency is {interval}, and an epoch has {plan.steps} steps "
                     f"({plan.images} images in batches of {plan.batch_size})",
                     path=self._experiment.path,
+                    line=spec.line_of("training_config.visualizer.scalar_logging_frequency"),
                     hint=f"Set it to at most {plan.steps}, or remove it: ten points an epoch are logged then.",
                 )
             interval = plan.steps
