@@ -314,10 +314,10 @@ def _help(wanted: Command) -> int:
         told = tr(text)
         told = f"{told[0].upper()}{told[1:]}." if told == text else f"{told}。"
         print(tr(f"usage: tao {usage}") + f"\n\n{told}")
-    elif wanted.task in catalog.engine_tasks() and wanted.group == "model":
+    elif wanted.task and catalog.engine_subtasks(wanted.group, wanted.task):
         from taomagic.spec.arguments import help_text
 
-        print(help_text(wanted.task, wanted.subtask or None))
+        print(help_text(wanted.engine_task, wanted.subtask or None))
     elif wanted.task:
         words = catalog.subtasks(wanted.group, wanted.task)
         image = catalog.release().require_image(wanted.group, wanted.task)

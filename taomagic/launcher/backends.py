@@ -116,12 +116,12 @@ def require_here(command: Command, wish: str | None, environ: Mapping[str, str])
 
 def engine_runs(command: Command) -> bool:
     """Tell whether the embedded engine knows a command."""
-    return command.group == "model" and command.subtask in catalog.engine_tasks().get(command.task, ())
+    return command.subtask in catalog.engine_subtasks(command.group, command.task)
 
 
 def shown_engine_tasks() -> str:
     """Return what the embedded engine runs, for a message."""
-    return "; ".join(f"{task} ({', '.join(words)})" for task, words in catalog.engine_tasks().items())
+    return catalog.engine_summary()
 
 
 def image_name(command: Command, context: Context) -> str:
@@ -133,7 +133,7 @@ def image_name(command: Command, context: Context) -> str:
         The release has no image for the task.
     """
     own = context.environ.get(IMAGE_VARIABLE, "").strip()
-    if own and command.group == "model" and command.task in catalog.engine_tasks():
+    if own and command.group == "model" and catalog.engine_subtasks("model", command.task):
         return own
     return catalog.release().require_image(command.group, command.task).name
 

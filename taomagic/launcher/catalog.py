@@ -257,8 +257,24 @@ def subtasks(group: str, task: str) -> tuple[str, ...] | None:
 
 @cache
 def engine_tasks() -> Mapping[str, tuple[str, ...]]:
-    """Return what the embedded engine runs: task -> sub-tasks."""
+    """Return the networks that the embedded engine runs: task -> sub-tasks of the model group."""
     return {task: tuple(words.split()) for task, words in _data()["engine"].items()}
+
+
+def engine_subtasks(group: str, task: str) -> tuple[str, ...]:
+    """Return the sub-tasks of a task that the embedded engine runs: none, or an empty one where the task has none."""
+    if group == "model":
+        return ("",) if task in _data()["engine_tools"].split() else engine_tasks().get(task, ())
+    words: str = _data()["engine_deploy"].get(task, "") if group == "deploy" else ""
+    return tuple(words.split())
+
+
+def engine_summary() -> str:
+    """Return what the embedded engine runs, in one line."""
+    deploy: Mapping[str, str] = _data()["engine_deploy"]
+    tasks = [f"{task} ({', '.join(words)})" for task, words in engine_tasks().items()]
+    tasks += [f"deploy {task} ({', '.join(words.split())})" for task, words in deploy.items()]
+    return "; ".join([*tasks, *_data()["engine_tools"].split()])
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -110,6 +110,11 @@ class Command:
         return " ".join(word for word in (action, *self._task_words, self.subtask) if word)
 
     @property
+    def engine_task(self) -> str:
+        """What the embedded engine's parser calls the task: ``ssd``, ``deploy ssd``, ``converter``."""
+        return " ".join(self._task_words)
+
+    @property
     def _task_words(self) -> tuple[str, ...]:
         # Only the deploy group has tasks of the same names as another one.
         return ("deploy", self.task) if self.group == "deploy" and self.task else (self.task,)
@@ -235,7 +240,7 @@ def _parse_task(group: str, task: str, words: list[str]) -> Command:
 
 
 def _runs_here(group: str, task: str) -> bool:
-    return group == "model" and task in catalog.engine_tasks()
+    return bool(catalog.engine_subtasks(group, task))
 
 
 def _reject_mistake(group: str, task: str, word: str, known: Sequence[str]) -> None:

@@ -80,8 +80,9 @@ def flags_of(group: str, task: str, subtask: str) -> tuple[Flag, ...]:
     """Return the flags of a sub-task: those of our own command line where the network is ours, else the usual ones."""
     from taomagic.spec.arguments import SUBTASKS, parser
 
-    if group == "model" and subtask in SUBTASKS.get(task, ()):
-        actions = parser(task, subtask)._actions
+    ours = f"deploy {task}" if group == "deploy" else task
+    if group != "dataset" and subtask in SUBTASKS.get(ours, ()):
+        actions = parser(ours, subtask)._actions
         return tuple(_flag(action) for action in actions if action.option_strings and action.dest != "help")
     if group == "model" and subtask == "dataset_convert":
         return (*_CONVERT, *COMMON)

@@ -56,8 +56,7 @@ def remarks(chosen: Release | None = None, *, verbose: bool = False) -> list[str
     if registry := os.environ.get("OVERRIDE_REGISTRY"):
         lines.append(f"OVERRIDE_REGISTRY: images come from {registry}.")
     if verbose:
-        engine = "; ".join(f"{task} ({', '.join(words)})" for task, words in catalog.engine_tasks().items())
-        lines.append(f"Embedded engine of taomagic, without containers: {engine}")
+        lines.append(f"Embedded engine of taomagic, without containers: {catalog.engine_summary()}")
     return lines
 
 

@@ -53,8 +53,8 @@ def check(command: Command, context: Context) -> tuple[str, ...]:
     _packages(command)
     from taomagic.spec.arguments import parse_arguments
 
-    words = [command.subtask, *command.args]
-    arguments = parse_arguments(command.task, words, prog=f"tao {command.task}")
+    words = [*filter(None, (command.subtask,)), *command.args]
+    arguments = parse_arguments(command.engine_task, words, prog=f"tao {command.engine_task}")
     return _Checks(command, context, arguments).run()
 
 
@@ -68,7 +68,8 @@ def _runs_here(command: Command) -> None:
 
 
 def _packages(command: Command) -> None:
-    needed = _ENGINE + (_EXPORT if command.subtask == "export" else ())
+    exports = command.subtask == "export" or command.group == "deploy" or command.task == "converter"
+    needed = _ENGINE + (_EXPORT if exports else ())
     missing = [name for name in needed if find_spec(name) is None]
     if missing:
         raise EnvironmentProblem(

@@ -51,6 +51,10 @@ def check_spec(arguments: argparse.Namespace, path: str, places: Places) -> None
         network = cast(Literal["ssd", "detectnet_v2"], arguments.task)
         _export_data(read_dataset_export(places.host(path), shown_as=path, network=network), path, places)
         return
+    group, _, network = arguments.task.rpartition(" ")
+    if group == "deploy":
+        _deploy(network, arguments, path, places)
+        return
     _NETWORKS[arguments.task](arguments, path, places)
 
 
@@ -131,6 +135,23 @@ def _detectnet_data(dataset: DetectNetDatasetSettings, spec: str, places: Places
         found = iglob(str(places.host(os.path.expanduser(pattern))))  # noqa: PTH111, PTH207
         if not any(os.path.isfile(name) for name in found):  # noqa: PTH113
             _no_records(pattern, spec, "detectnet_v2", places)
+
+
+def _deploy(network: str, arguments: argparse.Namespace, path: str, places: Places) -> None:
+    """Read the spec of a command of the deploy group; model and images are named by flags."""
+    builds = arguments.subtask == "gen_trt_engine"
+    if network == "ssd":
+        from taomagic.spec import ssd
+
+        ssd.read_experiment(places.host(path), purpose="export" if builds else "evaluate", shown_as=path)
+        return
+    from taomagic.spec import detectnet_v2
+
+    if arguments.subtask == "inference":
+        detectnet_v2.read_inference(places.host(path), shown_as=path)
+    else:
+        purpose: DetectNetPurpose = "export" if builds else "evaluate"
+        detectnet_v2.read_experiment(places.host(path), purpose=purpose, shown_as=path)
 
 
 def _no_records(pattern: str, spec: str, task: str, places: Places) -> NoReturn:
