@@ -20,7 +20,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
     if workers:
-        items.sort(key=lambda item: _group(item) not in _LONG)
+        items.sort(key=lambda item: not _group(item).startswith(_LONG))
 
 
 #: What shares an engine, a server or a training, in groups that one worker does.
@@ -33,7 +33,9 @@ def _group(item: pytest.Item) -> str:
     folder, name = item.path.parent.name, item.path.stem
     if folder == "browser":
         return "browser"
-    return "notebook" if name == "test_notebook" else f"{folder}/{name}"
+    if name == "test_notebook":
+        return f"notebook {item.callspec.params['net']}"  # type: ignore[attr-defined]
+    return f"{folder}/{name}"
 
 
 @pytest.fixture(autouse=True)
