@@ -64,7 +64,9 @@ def _run(args: argparse.Namespace, paths: PathMap) -> None:
     batches = islice(data.batches(batch_size), count)
     written = write_batches(path, _pixels(progress(batches, "Writing tensors", count)), shown_as=args.output)
     images = min(len(data), written * batch_size)
-    say(f"Saved: {args.output} ({written} batches, {images} images, {_megabytes(path)})")
+    # The launcher takes what stands behind "Saved:" for the file's name.
+    say(f"Wrote {written} batches of {images} images, {_megabytes(path)}.")
+    say(f"Saved: {args.output}")
     status.write(
         "SUCCESS",
         "Calibration tensorfile generation complete.",
