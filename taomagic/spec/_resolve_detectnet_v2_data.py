@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Final, Literal, cast
 
@@ -39,27 +40,29 @@ def resolve_augmentation(spec: _Spec, notes: list[str]) -> DetectNetAugmentation
     if zoom[0] > zoom[1]:
         name = "augmentation_config.spatial_augmentation.zoom_min"
         raise broken(spec, name, zoom[0], f"<= zoom_max ({zoom[1]:g})")
-    if spatial.vflip_probability:
-        notes.append(
-            "spatial_augmentation.vflip_probability is honoured here; NVIDIA's default loader ignores it"
+    if bool(size.scale_width) != bool(size.scale_height):
+        absent = "scale_height" if size.scale_width else "scale_width"
+        raise missing(
+            spec, f"{field}.{absent}", hint="scale_width and scale_height belong together, in pixels."
         )
+    of_mode = _of_mode(spec, notes)
     return DetectNetAugmentationSettings(
         output_width=size.output_image_width,
         output_height=size.output_image_height,
         output_channel=size.output_image_channel or 3,
         crop=crop if any(crop) else None,
-        min_bbox_width=number(size, "min_bbox_width"),
-        min_bbox_height=number(size, "min_bbox_height"),
+        min_bbox_width=of_mode["min_bbox_width"],
+        min_bbox_height=of_mode["min_bbox_height"],
         scale_width=number(size, "scale_width"),
         scale_height=number(size, "scale_height"),
         enable_auto_resize=size.enable_auto_resize,
         hflip_probability=number(spatial, "hflip_probability"),
-        vflip_probability=number(spatial, "vflip_probability"),
+        vflip_probability=of_mode["vflip_probability"],
         zoom_min=zoom[0],
         zoom_max=zoom[1],
         translate_max_x=number(spatial, "translate_max_x"),
         translate_max_y=number(spatial, "translate_max_y"),
-        rotate_max=number(spatial, "rotate_rad_max"),
+        rotate_max=of_mode["rotate_rad_max"],
         rotate_probability=number(spatial, "rotate_probability") or 1.0,
         color_shift_stddev=number(color, "color_shift_stddev"),
         hue_rotation_max=number(color, "hue_rotation_max"),
@@ -67,6 +70,44 @@ def resolve_augmentation(spec: _Spec, notes: list[str]) -> DetectNetAugmentation
         contrast_scale_max=number(color, "contrast_scale_max"),
         contrast_center=number(color, "contrast_center"),
     )
+
+
+def _of_mode(spec: _Spec, notes: list[str]) -> dict[str, float]:
+    """Return the fields that NVIDIA's loaders treat differently, as that of ``dataloader_mode`` does.
+
+    Its usual loader leaves out boxes below one pixel only, never flips upside down, and takes the angle for degrees.
+    """
+    config = spec.message.augmentation_config
+    size, spatial = config.preprocessing, config.spatial_augmentation
+    mode = detectnet_v2_pb2.DatasetConfig.DataloaderMode.Name(spec.message.dataset_config.dataloader_mode)
+    values = {
+        "min_bbox_width": number(size, "min_bbox_width"),
+        "min_bbox_height": number(size, "min_bbox_height"),
+        "vflip_probability": number(spatial, "vflip_probability"),
+        "rotate_rad_max": number(spatial, "rotate_rad_max"),
+    }
+    if mode == "DEFAULT":
+        values["rotate_rad_max"] = math.degrees(values["rotate_rad_max"])
+        return values
+    if mode == "LEGACY":
+        notes.append("dataset_config.dataloader_mode: LEGACY loads as MULTISOURCE does")
+    for block, name, without in (
+        ("preprocessing", "min_bbox_width", 1.0),
+        ("preprocessing", "min_bbox_height", 1.0),
+        ("spatial_augmentation", "vflip_probability", 0.0),
+    ):
+        if values[name] > without:
+            notes.append(
+                f"augmentation_config.{block}.{name} has no effect with dataloader_mode: {mode}, as in NVIDIA's "
+                "containers; DEFAULT honours it"
+            )
+        values[name] = min(values[name], without)
+    if values["rotate_rad_max"]:
+        notes.append(
+            "augmentation_config.spatial_augmentation.rotate_rad_max is taken for degrees with dataloader_mode: "
+            f"{mode}, as in NVIDIA's containers; DEFAULT takes it for radians"
+        )
+    return values
 
 
 def resolve_dataset(
@@ -99,6 +140,8 @@ def resolve_dataset(
         )
         raise missing(spec, "dataset_config.validation_fold", hint=hint)
     modes = detectnet_v2_pb2.DatasetConfig
+    if config.HasField("sampling_mode") and len(config.data_sources) == 1:
+        notes.append("dataset_config.sampling_mode has no effect with one data source")
     field = "dataset_config.validation_data_source"
     return DetectNetDatasetSettings(
         data_sources=tuple(
@@ -111,9 +154,6 @@ def resolve_dataset(
         validation_source=_source(spec, field, config.validation_data_source)
         if split == "validation_data_source"
         else None,
-        dataloader_mode=cast(
-            Literal["MULTISOURCE", "LEGACY", "DEFAULT"], modes.DataloaderMode.Name(config.dataloader_mode)
-        ),
         sampling_mode=cast(
             Literal["USER_DEFINED", "PROPORTIONAL", "UNIFORM"], modes.SamplingMode.Name(config.sampling_mode)
         ),

@@ -166,7 +166,10 @@ class RasterizerSettings:
 
 @dataclass(frozen=True, slots=True)
 class DetectNetAugmentationSettings:
-    """``augmentation_config``: the network's input, and the random changes of the training images."""
+    """``augmentation_config``: the network's input, and the random changes of the training images.
+
+    What NVIDIA's loaders treat differently is as that of ``dataloader_mode`` does it.
+    """
 
     output_width: int
     output_height: int
@@ -183,7 +186,7 @@ class DetectNetAugmentationSettings:
     zoom_max: float
     translate_max_x: float  #: pixels
     translate_max_y: float
-    rotate_max: float  #: as written in ``rotate_rad_max``
+    rotate_max: float  #: degrees
     rotate_probability: float
     color_shift_stddev: float
     hue_rotation_max: float  #: degrees
@@ -210,7 +213,6 @@ class DetectNetDatasetSettings:
     class_mapping: Mapping[str, str]
     validation_fold: int | None
     validation_source: DetectNetSource | None
-    dataloader_mode: Literal["MULTISOURCE", "LEGACY", "DEFAULT"]
     sampling_mode: Literal["USER_DEFINED", "PROPORTIONAL", "UNIFORM"]
 
 

@@ -32,7 +32,6 @@ def dataset(pattern: str = "kitti*", **changes: Any) -> DetectNetDatasetSettings
         "class_mapping": {"car": "car", "van": "car", "pedestrian": "pedestrian", "tram": "tram"},
         "validation_fold": 0,
         "validation_source": None,
-        "dataloader_mode": "MULTISOURCE",
         "sampling_mode": "USER_DEFINED",
     }
     return DetectNetDatasetSettings(**{**values, **changes})
