@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -88,12 +87,10 @@ def _run(args: argparse.Namespace, paths: PathMap) -> None:
     if scaling is not None and device.precision is None:
         logger.warning("cost_scaling has nothing to scale: it belongs to --use_amp on a GPU.")
     join(device.torch_device)
-    # On a CPU nobody prepares batches ahead: that would take the cores that the network needs.
-    threads = max(1, (os.cpu_count() or 1) - 1) if device.is_cuda else 0
-    images = TrainingData(experiment, paths, workers=threads)
-    # In a notebook's kernel, what failed stays in the traceback; its decoded images must not.
+    images = TrainingData(experiment, paths, on_gpu=device.is_cuda)
+    # In a notebook's kernel, what failed stays in the traceback; its processes and decoded images must not.
     with closing(images):
-        network = DetectNetNetwork(experiment, paths, args.key, args.model_name)
+        network = DetectNetNetwork(experiment, paths, args.key, args.model_name, on_gpu=device.is_cuda)
         logger.info("Found %d samples in training set", len(images))
         if network.has_validation:
             logger.info("Found %d samples in validation set", network.validation_images)
@@ -118,13 +115,23 @@ class DetectNetNetwork(Network):
         Of the model files.
     model_name
         ``-n``.
+    on_gpu
+        Whether it is trained on a GPU.
     """
 
     regularizes_biases = True
     # NVIDIA's own specs name both services, and its containers train without them where nobody is logged in.
     requires_trackers = False
 
-    def __init__(self, experiment: DetectNetExperiment, paths: PathMap, key: str, model_name: str) -> None:
+    def __init__(
+        self,
+        experiment: DetectNetExperiment,
+        paths: PathMap,
+        key: str,
+        model_name: str,
+        *,
+        on_gpu: bool = False,
+    ) -> None:
         assert experiment.training is not None
         assert experiment.model is not None
         assert experiment.evaluation is not None
@@ -142,7 +149,7 @@ class DetectNetNetwork(Network):
         self.validation_period = experiment.evaluation.validation_period
         dataset = experiment.dataset
         has_validation = dataset.validation_fold is not None or dataset.validation_source is not None
-        self._validation = ValidationData(experiment, paths) if has_validation else None
+        self._validation = ValidationData(experiment, paths, on_gpu=on_gpu) if has_validation else None
         self._loss = GridLoss(experiment.cost)
         self._report: EstimatorReport | None = None
         self._steps = 0
