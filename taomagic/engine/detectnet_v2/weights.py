@@ -46,6 +46,7 @@ KIND = Kind(
     layers_field="num_layers",
     other_file="name another pretrained_model_file",
     how_to_start="pretrained_model_file in the spec of detectnet_v2 train",
+    head_settings="classes",
     red_first=True,
 )
 #: Under this name, the layers whose weights came from ``pretrained_model_file`` are noted in a checkpoint.
@@ -164,9 +165,9 @@ def _offered_backbone(file: ModelFile, model: DetectNet, shown_as: str) -> dict[
         refuse_other_architecture(KIND, file.weights, wanted, shown_as)
         offered = by_module_names(file.weights, model)
     else:
-        stored = file.architecture.get("arch"), file.architecture.get("nlayers")
-        if stored != (wanted.arch, wanted.nlayers):
-            raise KIND.other_architecture(" ".join(str(part) for part in stored if part), wanted, shown_as)
+        arch, nlayers = (file.architecture.get(name) for name in ("arch", "nlayers"))
+        if (arch, nlayers) != (wanted.arch, wanted.nlayers):
+            raise KIND.other_architecture(f"{arch} {nlayers}" if nlayers else f"{arch}", wanted, shown_as)
         offered = file.weights
         task = file.architecture.get("task")
         if task != KIND.task:
@@ -210,6 +211,8 @@ def _whole_model(
         dropout_rate=wanted.dropout_rate,
         quantized=stored.quantized or wanted.quantized,
     )
+    whole = files.build(KIND, stored, shown_as)
+    files.load_exactly(whole, file.weights, shown_as)
     model = files.build(KIND, architecture, shown_as)
     offered = file.weights
     if not same_classes:

@@ -46,6 +46,7 @@ KIND = Kind(
     layers_field="nlayers",
     other_file="give -m another file",
     how_to_start="ssd train -m FILE",
+    head_settings="classes or anchor settings",
     red_first=False,
 )
 

@@ -218,4 +218,5 @@ def read_start(
             return TorchvisionState(network, state)
         if not any(name.startswith(BACKBONE) for name in state):
             raise unknown_network(state, shown_as)
-        return ModelFile(architecture=wanted.to_json(), weights=state)
+        weights = {n: tensor for n, tensor in state.items() if not n.endswith("num_batches_tracked")}
+        return ModelFile(architecture=wanted.to_json(), weights=weights)

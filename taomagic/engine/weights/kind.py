@@ -89,6 +89,8 @@ class Kind(Generic[A, N]):
         What to do to start from another file, as part of a sentence: ``"give -m another file"``.
     how_to_start
         How a training is started from a file, for a hint.
+    head_settings
+        What of the spec decides the shapes of its heads, as part of a sentence.
     red_first
         Whether the channels of its images are red, green, blue, and not the other way round.
     """
@@ -101,6 +103,7 @@ class Kind(Generic[A, N]):
     layers_field: str
     other_file: str
     how_to_start: str
+    head_settings: str
     red_first: bool
 
     def other_architecture(self, found: str, wanted: Description, where: str) -> ModelFileProblem:

@@ -186,7 +186,7 @@ def require_fit(kind: Kind[Any, Any], offered: Mapping[str, Tensor], model: Dete
     layer = keras_name(name.rpartition(".")[0])
     if name.startswith(HEADS):
         raise ModelFileProblem(
-            f"pruned model and spec differ in their classes or anchor settings (layer {layer}: {shapes})",
+            f"the file's network and the spec differ in their {kind.head_settings} (layer {layer}: {shapes})",
             where=where,
             hint=f"Retrain a pruned model with the {kind.block} and classes it was trained with.",
         )

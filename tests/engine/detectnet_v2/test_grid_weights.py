@@ -415,3 +415,12 @@ def test_values_that_are_no_numbers_are_refused(start: Start):
     layers["block_3a_conv_2"]["kernel"] = np.full_like(layers["block_3a_conv_2"]["kernel"], np.nan)
     write_keras(start.folder / "nan.hdf5", layers)
     assert "block_3a_conv_2" in start.refused("nan.hdf5").message
+
+
+def test_load_graph_takes_a_state_dict_of_ours_whole_or_not_at_all(start: Start):
+    source = start.model()
+    torch.save(source.state_dict(), start.folder / "ours.pth")
+    assert_taken(start("ours.pth", start.experiment("load_graph: true")), portable_state(source))
+    torch.save(start.model(channels={"conv1": 5}).state_dict(), start.folder / "ours.pth")
+    error = start.refused("ours.pth", start.experiment("load_graph: true"))
+    assert "weights don't fit the network" in error.message
