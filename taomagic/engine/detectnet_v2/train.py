@@ -177,7 +177,7 @@ class DetectNetNetwork(Network):
         """Return the network in a line, for the log."""
         net = _detectnet(model)
         height, width = net.grid
-        line = f"DetectNet_v2 with {parameter_count(net):,} parameters, {height}×{width} cells"
+        line = f"{net.architecture.name} with {parameter_count(net):,} parameters, {height}×{width} cells"
         return f"{line}; {describe_quantization(net)}" if net.architecture.quantized else line
 
     def fingerprint(self) -> dict[str, str]:
