@@ -80,11 +80,20 @@ def choose(command: Command, context: Context, wish: str | None = None) -> Choic
                 hint=f"It runs: {shown_engine_tasks()}. In a container: --backend docker",
             )
         return Choice("process")
+    ours = _is_ours_alone(command, context)
     if backend == "docker":
+        if ours:
+            raise EnvironmentProblem(
+                f"NVIDIA's containers have no {command.label}.",
+                where=f"tao {command.label}",
+                hint="The embedded engine runs it: leave --backend docker out, or say --backend process.",
+            )
         return Choice("docker", image_name(command, context))
     if not able:
         return Choice("docker", image_name(command, context), "the embedded engine doesn't know this task")
-    missing = _missing_for_container(command, context)
+    missing = (
+        "NVIDIA's containers don't have this sub-task" if ours else _missing_for_container(command, context)
+    )
     if missing:
         return Choice("process", "", missing)
     return Choice("docker", image_name(command, context), "Docker, a GPU and the image are here")
@@ -117,6 +126,13 @@ def require_here(command: Command, wish: str | None, environ: Mapping[str, str])
 def engine_runs(command: Command) -> bool:
     """Tell whether the embedded engine knows a command."""
     return command.subtask in catalog.engine_subtasks(command.group, command.task)
+
+
+def _is_ours_alone(command: Command, context: Context) -> bool:
+    """Tell whether only the embedded engine has a sub-task, and no image of ours is wished for."""
+    theirs = catalog.container_subtasks(command.group, command.task) or ()
+    own = context.environ.get(IMAGE_VARIABLE, "").strip()
+    return engine_runs(command) and command.subtask not in theirs and not own
 
 
 def shown_engine_tasks() -> str:

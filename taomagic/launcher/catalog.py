@@ -246,6 +246,14 @@ def _catalog_tasks(group: str) -> frozenset[str]:
 
 def subtasks(group: str, task: str) -> tuple[str, ...] | None:
     """Return the sub-tasks of a task; ``()`` where it has none, ``None`` where they aren't known."""
+    known = container_subtasks(group, task)
+    ours = engine_tasks().get(task, ()) if group == "model" else ()
+    return known if known is None else (*known, *(word for word in ours if word not in known))
+
+
+@cache
+def container_subtasks(group: str, task: str) -> tuple[str, ...] | None:
+    """Return the sub-tasks that NVIDIA documents; otherwise as :func:`subtasks`."""
     table: Mapping[str, str] = _data()["subtasks"][group]
     if task in table:
         return tuple(table[task].split())

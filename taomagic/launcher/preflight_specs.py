@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn, cast
 
 from taomagic.errors import DataProblem, ModelFileProblem, UsageProblem
 from taomagic.launcher.preflight_places import Places
-from taomagic.project.paths import CONTAINER_ROOT
+from taomagic.project.paths import CONTAINER_ROOT, is_missing
 
 if TYPE_CHECKING:
     from taomagic.spec.dataset_export import DatasetExport
@@ -101,6 +101,7 @@ def _ssd_data(dataset: DatasetSettings, spec: str, places: Places, *, train: boo
 #: Sub-task of DetectNet_v2 -> what its experiment file is read for.
 _DETECTNET_PURPOSES: Mapping[str, DetectNetPurpose] = {
     "train": "train",
+    "show": "evaluate",
     "evaluate": "evaluate",
     "export": "export",
     "calibration_tensorfile": "calibration",
@@ -113,12 +114,19 @@ def _detectnet_v2(arguments: argparse.Namespace, path: str, places: Places) -> N
     if arguments.subtask == "inference":
         settings = read_inference(places.host(path), shown_as=path)
         model = settings.model or settings.engine or settings.etlt_model
+        if settings.etlt_model and settings.engine and is_missing(places.host(settings.engine)):
+            model = settings.model or settings.etlt_model  # what it would be built from is run as it is
         if model and not arguments.model:
             _model(model, path, arguments, places)
         return
-    purpose = _DETECTNET_PURPOSES[arguments.subtask]
+    trains = arguments.subtask == "show" and arguments.use_training_set
+    purpose = "train" if trains else _DETECTNET_PURPOSES[arguments.subtask]
     experiment = read_experiment(places.host(path), purpose=purpose, shown_as=path)
-    if purpose == "train" and experiment.model is not None and experiment.model.pretrained_model_file:
+    if (
+        arguments.subtask == "train"
+        and experiment.model is not None
+        and experiment.model.pretrained_model_file
+    ):
         _model(experiment.model.pretrained_model_file, path, arguments, places)
     if purpose != "export" and experiment.dataset is not None:
         _detectnet_data(experiment.dataset, path, places, train=purpose == "train")

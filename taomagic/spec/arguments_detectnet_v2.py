@@ -171,6 +171,35 @@ def _calibration_tensorfile(p: argparse.ArgumentParser) -> None:
     add_verbose(p)
 
 
+def _show(p: argparse.ArgumentParser) -> None:
+    _add_spec(p, "experiment file, the one of the training")
+    p.add_argument(
+        "-r",
+        "--results_dir",
+        required=True,
+        metavar="FOLDER",
+        help="folder for the pictures, images/targets_*.png and images/coverage_*.png",
+    )
+    p.add_argument(
+        "-m",
+        "--model_path",
+        "--model",
+        dest="model",
+        metavar="FILE",
+        help="model whose coverage is drawn beside what it shall learn",
+    )
+    add_key(p)
+    p.add_argument(
+        "-n", "--num_images", type=positive, default=4, metavar="N", help="images to draw (default: 4)"
+    )
+    p.add_argument(
+        "--use_training_set",
+        action="store_true",
+        help="draw training images, changed at random as in training, not those of validation",
+    )
+    add_verbose(p)
+
+
 #: In the order in which they are used.
 SUBTASKS: Final[Mapping[str, Subtask]] = {
     "dataset_convert": Subtask(
@@ -184,6 +213,13 @@ SUBTASKS: Final[Mapping[str, Subtask]] = {
         "names. Writes checkpoints, the final model, and a log of loss and average precision.",
         "-e specs/detectnet_v2_train_resnet18_kitti.txt -r experiment_dir_unpruned -n resnet18_detector -k $KEY",
         _train,
+    ),
+    # Ours alone; NVIDIA's containers have nothing like it.
+    "show": Subtask(
+        "Draw what the network learns: objects, their ellipses and dead zones, and the coverage of each\n"
+        "class; with a model, its own coverage beside it. A sub-task of taomagic alone.",
+        "-e specs/detectnet_v2_train_resnet18_kitti.txt -r pictures -m weights/resnet18_detector.tlt -k $KEY",
+        _show,
     ),
     "evaluate": Subtask(
         "Measure a model's average precision on the validation images. Prints one line for each\n"

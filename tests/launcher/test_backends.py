@@ -76,6 +76,17 @@ def test_auto_takes_a_container_for_what_the_embedded_engine_does_not_know(
         assert choose(tmp_path, *words).backend == "docker"
 
 
+def test_what_only_the_embedded_engine_has_runs_there_unless_our_image_is_wished_for(
+    tmp_path: Path, machine: Mapping[str, bool]
+) -> None:
+    show = ("detectnet_v2", "show", "-e", "x", "-r", "y")
+    assert choose(tmp_path, *show).backend == "process"
+    with pytest.raises(EnvironmentProblem, match="containers have no detectnet_v2 show"):
+        choose(tmp_path, *show, wish="docker")
+    assert choose(tmp_path, *show, wish="docker", TAOMAGIC_IMAGE="mine:1").image == "mine:1"
+    assert choose(tmp_path, "detectnet_v2", "train", "-e", "x").backend == "docker"
+
+
 def test_a_wish_is_followed_or_refused(tmp_path: Path, machine: dict[str, bool]) -> None:
     assert choose(tmp_path, *TRAIN, wish="process").backend == "process"
     machine["gpu"] = machine["image"] = False

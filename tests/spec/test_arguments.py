@@ -106,6 +106,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
         "force_ptq": False,
         "onnx_route": None,
         "nms": "onnx",
+        "codec": "taomagic",
     },
 }
 
@@ -126,8 +127,15 @@ def _refused(words: str) -> UsageProblem:
 
 
 def test_the_subtasks_in_the_order_of_use() -> None:
-    steps = ("dataset_convert", "train", "evaluate", "prune", "inference", "export")
-    assert dict(SUBTASKS) == {"ssd": steps, "detectnet_v2": (*steps, "calibration_tensorfile")}
+    first, *rest = ("dataset_convert", "train"), "evaluate", "prune", "inference", "export"
+    deploy = ("gen_trt_engine", "evaluate", "inference")
+    assert dict(SUBTASKS) == {
+        "ssd": (*first, *rest),
+        "detectnet_v2": (*first, "show", *rest, "calibration_tensorfile"),
+        "deploy ssd": deploy,
+        "deploy detectnet_v2": deploy,
+        "converter": ("",),
+    }
 
 
 @pytest.mark.parametrize("subtask", MINIMAL)
@@ -260,6 +268,7 @@ SPELLINGS = [
     ("export", "--force_ptq", "force_ptq", True),
     ("export", "--onnx_route tf2onnx", "onnx_route", "tf2onnx"),
     ("export", "--nms nms_dynamic_trt", "nms", "nms_dynamic_trt"),
+    ("export", "--codec nvidia", "codec", "nvidia"),
 ]
 
 
