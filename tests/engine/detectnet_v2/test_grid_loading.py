@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -92,6 +96,58 @@ def test_an_epoch_is_the_same_however_it_is_reached_and_whoever_prepares_it(
     assert names(first) == names(again)
     assert all(torch.equal(a.images, b.images) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[0].images, next(plain.epoch(1, 4)).images)
+
+
+@pytest.mark.parametrize("changes", [{"sources": 2, "sampling": "UNIFORM"}, {"channels": 1}])
+def test_processes_give_the_same_batches_bit_for_bit(
+    experiment: Callable[..., DetectNetExperiment], paths: PathMap, changes: dict[str, object]
+) -> None:
+    one = experiment(**changes)
+    alone = TrainingData(one, paths)
+    with closing(TrainingData(one, paths, workers=2, use_multiprocessing=True)) as data:
+        for epoch in (1, 2):
+            expected, found = list(alone.epoch(epoch, 3)), list(data.epoch(epoch, 3))
+            assert names(expected) == names(found)
+            for a, b in zip(expected, found, strict=True):
+                assert a.source_classes == b.source_classes
+                for part in ("images", "boxes", "labels", "difficult", "weights"):
+                    assert torch.equal(getattr(a, part), getattr(b, part)), part
+    assert alone.workers.count == 0
+    assert data.workers.processes
+
+
+def test_what_a_process_needs_does_not_load_torch() -> None:
+    """It would take each of them seconds and hundreds of megabytes."""
+    program = "import sys, taomagic.engine.detectnet_v2.samples; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_data_say_what_is_in_them(experiment: Callable[..., DetectNetExperiment], paths: PathMap) -> None:
+    training, validation = TrainingData(experiment(), paths), ValidationData(experiment(), paths)
+    assert training.class_counts == {"car": 6, "cyclist": 0, "pedestrian": 0}
+    assert validation.class_counts == {"car": 3, "cyclist": 0, "pedestrian": 0}
+    assert (len(validation), validation.steps(2)) == (3, 2)
+    assert training.fingerprint() == TrainingData(experiment(), paths).fingerprint()
+    assert training.fingerprint() != validation.fingerprint()
+
+
+def test_images_keep_their_share_of_the_largest_when_scaled(
+    experiment: Callable[..., DetectNetExperiment], paths: PathMap, write: Callable[..., None]
+) -> None:
+    write("set0-fold-000-of-002-b", {"v/small": [("car", 30.0, 20.0, 60.0, 40.0)]}, size=(60, 40))
+    plain = experiment()
+    assert plain.augmentation is not None
+    scaled = replace(plain, augmentation=replace(plain.augmentation, scale_width=60.0, scale_height=40.0))
+    # The largest image is 120×80 and becomes 60×40; the small one becomes half as large as it was too.
+    batch = next(ValidationData(scaled, paths).batches(4))
+    boxes = {
+        name.rsplit("/", 1)[1]: box.tolist() for name, box in zip(batch.names, batch.boxes[:, 0], strict=True)
+    }
+    assert boxes["0.png"] == [5, 5, 30, 25]
+    assert boxes["small.png"] == [15, 10, 30, 20]
+    small = batch.images[[name.endswith("small.png") for name in batch.names].index(True)]
+    assert small[:, :20, :30].min() > 0
+    assert small[:, 20:].max() == small[:, :, 30:].max() == 0
 
 
 def test_the_shares_of_all_processes_make_the_batch(
