@@ -29,8 +29,10 @@ def test_the_wheel_carries_notebooks_specs_protos_and_the_catalog(wheel: Path):
     names = set(zipfile.ZipFile(wheel).namelist())
     for wanted in (
         "taomagic/samples/notebooks/ssd/ssd.ipynb",
+        "taomagic/samples/notebooks/detectnet_v2/detectnet_v2.ipynb",
         "taomagic/samples/specs/ssd/ssd_train_resnet18_kitti.txt",
         "taomagic/samples/specs/ssd/sample/ssd_train_resnet10_sample.txt",
+        "taomagic/samples/specs/detectnet_v2/sample/detectnet_v2_train_resnet10_sample.txt",
         "taomagic/spec/ssd.proto",
         "taomagic/spec/ssd_pb2.py",
         "taomagic/launcher/catalog.json",

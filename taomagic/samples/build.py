@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-NETS = ("ssd",)
+NETS = ("ssd", "detectnet_v2")
 
 
 def render(net: str) -> str:

@@ -1,4 +1,4 @@
-"""Pictures for the sample notebooks: boxes on images, training curves, and the closing comparison.
+"""What the sample notebooks show: boxes on images, parts of specs, training curves, and the closing comparison.
 
 Each function returns something that a notebook draws by itself; nothing here runs a model or knows an engine.
 """
@@ -6,6 +6,7 @@ Each function returns something that a notebook draws by itself; nothing here ru
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -173,6 +174,22 @@ def _grid(cells: int, columns: int, aspect: float) -> tuple[Figure, Any]:
     for axis in axes:
         axis.set_axis_off()
     return figure, axes
+
+
+def spec_block(path: str | Path, name: str) -> str:
+    """Return a block of a spec file, such as ``training_config``, as it is written there.
+
+    Raises
+    ------
+    DataProblem
+        The file has no such block.
+    """
+    text = Path(path).read_text(encoding="utf-8")
+    block = re.search(rf"^{re.escape(name)} *:? *{{.*?^}}", text, flags=re.MULTILINE | re.DOTALL)
+    if block is None:
+        names = ", ".join(re.findall(r"^(\w+) *:? *{", text, flags=re.MULTILINE))
+        raise DataProblem(f"there is no block {name}", where=str(path), hint=f"the blocks are: {names}")
+    return block[0]
 
 
 def plot_training(runs: Mapping[str, Any]) -> Picture:

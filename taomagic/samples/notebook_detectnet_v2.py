@@ -169,10 +169,15 @@ questions:
 * **Box**: if so, how far are the object's left, top, right and bottom sides from me? Four numbers.
 
 To learn this, it needs the right answers. So each labelled box is drawn into the grid as an ellipse, filled with coverage: the
-*rasteriser* does it, by the rules of `bbox_rasterizer_config`. This is the spec of the training:
+*rasteriser* does it, by these rules. They are a part of the spec of the training; the whole file has 270 lines, and we look at it bit by bit.
 """
     ),
-    show_spec("detectnet_v2_train_resnet10_sample.txt"),
+    code(
+        """
+spec = Path(os.environ["LOCAL_SPECS_DIR"]) / "detectnet_v2_train_resnet10_sample.txt"
+print(gallery.spec_block(spec, "bbox_rasterizer_config"))
+"""
+    ),
     md(
         """
 And these are the answers, as the network will be told them:
@@ -188,7 +193,7 @@ And these are the answers, as the network will be told them:
     code(
         """
 experiment = Path(os.environ["LOCAL_EXPERIMENT_DIR"])
-gallery.show_images(experiment / "show_targets")
+gallery.show_images(experiment / "show_targets/images", count=2, columns=1)
 """
     ),
     md(
@@ -199,10 +204,10 @@ Training shows the network the images again and again (each time is an *epoch*),
 slightly other colours. After each batch it moves the weights a little, so that the answers get closer to the right ones. In the loss,
 coverage is a yes-or-no question (cross-entropy), and the boxes count by their distance, where there is coverage.
 
-`learning_rate` rises softly, stays, and falls again; `validation_period_during_training` says how often the network is measured on
-fold 0.
+This is what the spec says about it. `learning_rate` rises softly, stays, and falls again.
 """
     ),
+    code('print(gallery.spec_block(spec, "training_config"))'),
     code(
         """
 %%tao -o unpruned_training detectnet_v2 train
@@ -224,7 +229,7 @@ a group, and the group's box is their mean, weighted by coverage.
 
 *Average precision* (AP) of a class: how many of its objects are found, and how many of the findings are right. 1 is perfect. *mAP* is
 the mean over the classes. The spec has NVIDIA's rules for KITTI: a pedestrian or cyclist is found if the box overlaps the true one by
-half; a car only if it does by 0.7.
+half; a car only if it does by 0.7. See `postprocessing_config` and `evaluation_config` there.
 """
     ),
     code(
@@ -249,7 +254,7 @@ The number says how good it is. The coverage says what it has understood. These 
     -r $USER_EXPERIMENT_DIR/show_coverage
 """
     ),
-    code('gallery.show_images(experiment / "show_coverage")'),
+    code('gallery.show_images(experiment / "show_coverage/images", "coverage_*", count=2, columns=1)'),
     md(
         """
 ## 7. Prune
@@ -265,7 +270,7 @@ training with a regulariser has pressed towards zero; after this short one, the 
     -m $USER_EXPERIMENT_DIR/experiment_dir_unpruned/weights/resnet10_detector.tlt
     -o $USER_EXPERIMENT_DIR/experiment_dir_pruned/resnet10_nopool_bn_detectnet_v2_pruned.tlt
     -eq union
-    -pth 0.6
+    -pth 0.78
     -k $KEY
 """
     ),
@@ -289,10 +294,7 @@ The network has forgotten much, and that is normal. A shorter second training le
     ),
     code(
         """
-import re
-
-specs = Path(os.environ["LOCAL_SPECS_DIR"])
-print(re.search(r"model_config \\{.*?\\n\\}", (specs / "detectnet_v2_retrain_resnet10_sample.txt").read_text(), re.S)[0])
+print(gallery.spec_block(spec.with_name("detectnet_v2_retrain_resnet10_sample.txt"), "model_config"))
 """
     ),
     code(
@@ -490,7 +492,7 @@ gallery.Comparison(
     ),
     md(
         """
-**Try next**: another `-pth` in step 7 (what happens at 0.5, at 0.7?); another `dbscan_eps` in the spec, and `evaluate` again (what do
+**Try next**: another `-pth` in step 7 (what happens at 0.7, at 0.85?); another `dbscan_eps` in the spec, and `evaluate` again (what do
 boxes that should be one, or two, have to do with it?); more epochs; your own images in `data/training`. And when you have a GPU and
 NVIDIA's containers, the commands stay the same.
 """

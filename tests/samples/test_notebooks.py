@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from taomagic.errors import DataProblem
 from taomagic.samples import gallery
 from taomagic.samples.build import NETS, render
 
@@ -49,6 +50,18 @@ def test_the_images_of_a_folder_are_drawn_in_a_grid(tmp_path):
     axes = gallery.show_images(tmp_path, "[ac]*", count=3, columns=3).figure.axes
     assert [axis.get_title() for axis in axes] == ["a", "c", ""]
     assert [len(axis.images) for axis in axes] == [1, 1, 0]
+
+
+def test_a_block_of_a_spec_is_shown_as_it_is_written(tmp_path):
+    spec = tmp_path / "spec.txt"
+    spec.write_text(
+        "# of a test\nseed: 1\nfirst {\n  inner {\n    a: 1\n  }\n}\nfirst_of_all: {\n  b: 2 # so\n}\n"
+    )
+    assert gallery.spec_block(spec, "first") == "first {\n  inner {\n    a: 1\n  }\n}"
+    assert gallery.spec_block(spec, "first_of_all") == "first_of_all: {\n  b: 2 # so\n}"
+    with pytest.raises(DataProblem, match="no block inner") as caught:
+        gallery.spec_block(spec, "inner")
+    assert caught.value.hint == "the blocks are: first, first_of_all"
 
 
 def test_training_curves_have_a_line_for_loss_and_one_for_map():

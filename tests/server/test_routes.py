@@ -216,7 +216,7 @@ def test_jobs_elsewhere_and_behind_links_are_not_shown(
 
 def test_notebooks_are_offered_and_created_under_free_names(server: Server, root: Path) -> None:
     offered = server.ask("taomagic/api/notebooks").body
-    assert offered["kinds"] == ["ssd", "empty"] or offered["kinds"] == ["detectnet_v2", "ssd", "empty"]
+    assert offered["kinds"] == ["detectnet_v2", "ssd", "empty"]
     folder = root / "lesson 1"
     folder.mkdir()
     wish = {"kind": "ssd", "folder": "lesson 1", "language": "en"}
