@@ -14,6 +14,7 @@ from taomagic.engine.detectnet_v2.augmentation import (
     tidy,
     to_input,
     transformed,
+    unchanged,
 )
 from taomagic.engine.detectnet_v2.records import Objects
 
@@ -57,6 +58,51 @@ def test_a_crop_moves_image_and_boxes() -> None:
     image = marked((200, 100), (60, 30, 90, 50))
     shown, found = to_input(image, objects((60, 30, 90, 50)), augmentation(crop=(50, 20, 146, 84)))
     assert bounds(shown / 255) == found.boxes[0].tolist() == [10, 10, 40, 30]
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 150), st.integers(1, 100)),
+    larger=st.tuples(st.integers(0, 60), st.integers(0, 60)),
+    corner=st.tuples(st.integers(0, 80), st.integers(0, 60)),
+)
+def test_the_input_is_a_part_of_the_image_padded_to_the_largest(
+    size: tuple[int, int], larger: tuple[int, int], corner: tuple[int, int]
+) -> None:
+    image = np.random.default_rng(size[0]).integers(1, 255, (size[1], size[0], 3), dtype=np.uint8)
+    left, top = corner
+    config = augmentation(crop=(left, top, left + 96, top + 64) if left or top else None)
+    # Step by step: black up to the largest image, black beyond it, then the crop.
+    largest = size[0] + larger[0], size[1] + larger[1]
+    padded = np.pad(image, ((0, larger[1]), (0, larger[0]), (0, 0)))
+    padded = np.pad(padded, ((0, 200), (0, 200), (0, 0)))[top : top + 64, left : left + 96]
+    shown, found = to_input(image, objects((3, 4, 30, 20)), config, largest)
+    assert np.array_equal(shown, padded)
+    assert found.boxes.tolist() == [[3 - left, 4 - top, 30 - left, 20 - top]]
+
+
+def test_scaling_keeps_an_images_share_of_the_largest() -> None:
+    config = augmentation(scale_width=60.0, scale_height=32.0)
+    image = marked((120, 64), (20, 8, 60, 16))
+    alone, boxes = to_input(image, objects((20, 8, 60, 16)), config)
+    assert boxes.boxes.tolist() == [[10, 4, 30, 8]]
+    assert alone[32:].max() == alone[:, 60:].max() == 0
+    _, boxes = to_input(image, objects((20, 8, 60, 16)), config, (240, 64))
+    assert boxes.boxes.tolist() == [[5, 4, 15, 8]]
+    resized = augmentation(scale_width=60.0, scale_height=32.0, enable_auto_resize=True)
+    _, boxes = to_input(image, objects((20, 8, 60, 16)), resized)
+    assert boxes.boxes.tolist() == [[16, 8, 48, 16]], "enable_auto_resize comes first"
+
+
+def test_validation_sees_a_crop_only() -> None:
+    wild = augmentation(
+        hflip_probability=1.0, zoom_min=2.0, zoom_max=2.0, color_shift_stddev=0.5, rotate_max=30.0
+    )
+    image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
+    pixels, found = unchanged(image, objects((5, 6, 50, 40), (90, 10, 90.5, 60)), wild)
+    assert pixels.dtype == np.float32
+    assert np.array_equal(np.rint(pixels * 255), image)
+    assert found.boxes.tolist() == [[5, 6, 50, 40]]
 
 
 def test_auto_resize_stretches_image_and_boxes() -> None:
@@ -141,6 +187,78 @@ def test_colour_changes_keep_to_their_meaning() -> None:
         assert matrix is not None
         assert np.allclose(matrix[:, :3] @ np.full(3, 0.5) + matrix[:, 3], 0.5, atol=2e-3)
         assert 0.6 <= matrix[:, :3].sum(axis=1).mean() <= 1.4, "two deviations of half the maximum"
+
+
+def drawn_colours(count: int = 400, **changes: float) -> np.ndarray:
+    """Return the colour maps [count, 3, 4] of many images."""
+    found = [draw_colours(np.random.default_rng(seed), augmentation(**changes)) for seed in range(count)]
+    return np.array([np.eye(3, 4) if matrix is None else matrix for matrix in found])
+
+
+def test_brightness_is_a_normal_shift_cut_off_at_two_deviations() -> None:
+    maps = drawn_colours(color_shift_stddev=0.1)
+    assert np.allclose(maps[:, :, :3], np.eye(3), atol=2e-3)
+    shifts = maps[:, 0, 3]
+    assert np.allclose(maps[:, 1, 3], shifts, atol=1e-3)
+    assert np.allclose(maps[:, 2, 3], shifts, atol=1e-3)
+    assert np.abs(shifts).max() <= 0.2 + 1e-3
+    assert shifts.mean() == pytest.approx(0, abs=0.015)
+    assert shifts.std() == pytest.approx(0.088, abs=0.01), "a normal distribution cut off there"
+
+
+def test_hue_turns_by_half_the_maximum_at_one_deviation_and_saturation_evenly() -> None:
+    red = np.array([1.0, 0, 0])
+    yiq = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+
+    def chroma(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return how far red is turned, in degrees, and by what factor its saturation changes."""
+        before = yiq @ red
+        after = (maps[:, :, :3] @ red + maps[:, :, 3]) @ yiq.T
+        assert np.allclose(after[:, 0], before[0], atol=5e-3), "neither changes how bright it is"
+        complexes = (after[:, 1] + 1j * after[:, 2]) / (before[1] + 1j * before[2])
+        return np.degrees(np.angle(complexes)), np.abs(complexes)
+
+    angles, factors = chroma(drawn_colours(hue_rotation_max=40.0))
+    assert np.abs(angles).max() <= 40.5
+    assert angles.std() == pytest.approx(20 * 0.88, abs=2)
+    assert np.allclose(factors, 1, atol=0.01)
+    angles, factors = chroma(drawn_colours(saturation_shift_max=0.3))
+    assert np.allclose(angles, 0, atol=0.5)
+    assert 0.69 <= factors.min() < 0.72
+    assert 1.28 < factors.max() <= 1.31
+    assert np.histogram(factors, 4, (0.7, 1.3))[0].min() > 70, "even"
+
+
+def test_probabilities_and_ranges_are_kept() -> None:
+    config = augmentation(
+        hflip_probability=0.3, zoom_min=0.8, zoom_max=1.6, rotate_max=20.0, rotate_probability=0.4
+    )
+    maps = np.array([draw_spatial(np.random.default_rng(seed), config)[:2, :2] for seed in range(1000)])
+    flipped = np.linalg.det(maps) < 0
+    assert flipped.mean() == pytest.approx(0.3, abs=0.05)
+    zooms = 1 / np.sqrt(np.abs(np.linalg.det(maps)))
+    assert 0.8 <= zooms.min() < 0.82
+    assert 1.58 < zooms.max() <= 1.6
+    assert zooms.mean() == pytest.approx(1.2, abs=0.03), "evenly between the two"
+    sign = np.where(flipped, -1, 1)
+    angles = np.degrees(np.arctan2(maps[:, 1, 0] * sign, maps[:, 0, 0] * sign))
+    assert (np.abs(angles) > 1e-6).mean() == pytest.approx(0.4, abs=0.05)
+    assert 19 < np.abs(angles).max() <= 20
+
+
+def test_what_a_zoom_shows_lies_around_the_picture_or_in_it() -> None:
+    for ratio in (0.5, 2.0):
+        config = augmentation(zoom_min=ratio, zoom_max=ratio)
+        for seed in range(50):
+            whole = transformed(
+                np.array([[0, 0, 96, 64]], np.float32), draw_spatial(np.random.default_rng(seed), config)
+            )[0]
+            inside = [0, 0, *(96, 64)] if ratio > 1 else whole
+            outside = whole if ratio > 1 else [0, 0, 96, 64]
+            assert inside[0] <= outside[0] + 1
+            assert inside[1] <= outside[1] + 1
+            assert outside[2] <= inside[2] + 1
+            assert outside[3] <= inside[3] + 1
 
 
 def test_colours_stay_between_0_and_1() -> None:
