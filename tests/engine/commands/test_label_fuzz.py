@@ -9,13 +9,17 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from taomagic.engine import cli
+from taomagic.engine.detectnet_v2.records import collect
+from taomagic.project.paths import PathMap
 from taomagic.samples import create
+from taomagic.spec.settings_detectnet_v2 import DetectNetDatasetSettings, DetectNetSource
 
 from .conftest import EXPORT_SPEC, SPEC
 
@@ -103,12 +107,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     logger.setLevel(level)
 
 
-def check(folder: Path, content: bytes, *words: str) -> None:
-    """Write the label, run the command, and look at how it ended."""
+def check(folder: Path, content: bytes, *words: str) -> int:
+    """Write the label, run the command, and look at how it ended; return its exit code."""
     (folder / "data/training/label_2/000000.txt").write_bytes(content)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-        code = cli.main(["ssd", *words])
+        code = cli.main(list(words))
     output = printed.getvalue()
     assert code in {0, 1}, content
     assert "Traceback" not in output, (content, output)
@@ -116,23 +120,45 @@ def check(folder: Path, content: bytes, *words: str) -> None:
     errors = [line for line in output.splitlines() if line.startswith("ERROR: ")]
     assert len(errors) == code, (content, output)
     # What the label makes impossible is told with its place: the file, or where no objects are left, the data.
-    assert not code or "000000" in errors[0] or "training" in errors[0], (content, errors)
+    assert not code or "000000" in errors[0] or "train" in errors[0], (content, errors)
+    return code
 
 
+@pytest.mark.parametrize("network", ["ssd", "detectnet_v2"])
 @settings(max_examples=25, deadline=None)
 @given(content=labels)
 @example(content=b"car 0 0 0 50 40 10 10 1 1 1 1 1 1 1\n")
 @example(content=b"car 0 0 0 nan nan nan nan 1 1 1 1 1 1 1\n")
-def test_no_label_ends_a_conversion_in_a_traceback(folder: Path, content: bytes) -> None:
-    check(
-        folder,
-        content,
-        "dataset_convert",
-        "-d",
-        str(folder / "convert.txt"),
-        "-o",
-        str(folder / "records/train"),
+def test_no_label_ends_a_conversion_in_a_traceback(folder: Path, network: str, content: bytes) -> None:
+    output = folder / network / "train"
+    check(folder, content, network, "dataset_convert", "-d", str(folder / "convert.txt"), "-o", str(output))
+    assert not list(output.parent.glob(".converting-*")), content
+
+
+@settings(max_examples=25, deadline=None)
+@given(content=labels)
+@example(content=b"car 0 0 0 -1e30 -1e30 1e30 1e30 1 1 1 1 1 1 1\n")
+@example(content=b"car -1 -1 0 0.2 0.1 60.9 60.9 0 0 0 0 0 0 0\n")
+def test_what_was_converted_can_be_read(folder: Path, content: bytes) -> None:
+    words = ("-d", str(folder / "convert.txt"), "-o", str(folder / "again/train"))
+    if check(folder, content, "detectnet_v2", "dataset_convert", *words) == 1:
+        return
+    source = DetectNetSource(f"{folder}/again/*", f"{folder}/data", 1.0)
+    names = ("car", "pedestrian", "cyclist")
+    dataset = DetectNetDatasetSettings(
+        data_sources=(source,),
+        image_extension="jpg",
+        class_mapping={name: name for name in names},
+        validation_fold=None,
+        validation_source=None,
+        sampling_mode="USER_DEFINED",
     )
+    frames = collect(dataset, names, PathMap(), validation=False)
+    assert len(frames.frames) == 2, content
+    for frame in frames.frames:
+        boxes = frame.objects.boxes
+        assert np.isfinite(boxes).all(), content
+        assert (boxes[:, 2:] > boxes[:, :2]).all(), content
 
 
 @settings(max_examples=10, deadline=None)
@@ -140,4 +166,14 @@ def test_no_label_ends_a_conversion_in_a_traceback(folder: Path, content: bytes)
 @example(content=b"car 0 0 0 50 40 10 10 1 1 1 1 1 1 1\n")
 @example(content=b"car 0 0 0 -1e30 -1e30 1e30 1e30 1 1 1 1 1 1 1\n")
 def test_no_label_ends_a_training_in_a_traceback(folder: Path, content: bytes) -> None:
-    check(folder, content, "train", "-e", str(folder / "train.txt"), "-r", str(folder / "run"), "--no-resume")
+    check(
+        folder,
+        content,
+        "ssd",
+        "train",
+        "-e",
+        str(folder / "train.txt"),
+        "-r",
+        str(folder / "run"),
+        "--no-resume",
+    )
