@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from taomagic.errors import SpecProblem
-from taomagic.spec.dataset_export import read_dataset_export
+from taomagic.spec import detectnet_v2, settings_detectnet_v2
+from taomagic.spec.dataset_export import Network, read_dataset_export
 from taomagic.spec.settings import Purpose
 from taomagic.spec.ssd import read_experiment
 
@@ -72,6 +73,39 @@ num_partitions: 2
 num_shards: [2, 4]
 }
 """
+GRID_SPECS = Path(__file__).parents[2] / "specs" / "detectnet_v2"
+#: NVIDIA's training file, with the blocks that it doesn't have.
+GRID = (
+    (GRID_SPECS / "detectnet_v2_train_resnet18_kitti.txt").read_bytes()
+    + b"""\
+loss_mask_label_filter {
+objective_label_filter_configs {
+label_filter {
+bbox_dimensions_label_filter {
+min_width: 4
+}
+}
+target_class_names: "car"
+objective_names: ["cov", "bbox"]
+}
+objective_label_filter_configs {
+label_filter {
+source_class_label_filter {
+source_class_names: ["van"]
+}
+}
+}
+mask_multiplier: 0.5
+preserve_ground_truth: true
+}
+dataset_export_config {
+kitti_config {
+root_directory_path: "/data"
+}
+}
+"""
+)
+GRID_INFERENCE = (GRID_SPECS / "detectnet_v2_inference_kitti_etlt_qat.txt").read_bytes()
 NUMBERS = [
     b"nan", b"inf", b"-inf", b"1e400", b"-1e400", b"1e39", b"99999999999999999999999", b"-1", b"0", b"-0.0",
     b"4294967295", b"2147483648", b"0x7fffffff", b"1e-46", b"077", b"1_000", b"1,5", b"--1", b"\xef\xbc\x91",
@@ -163,16 +197,42 @@ def test_a_damaged_experiment_is_read_or_refused(
     )
 
 
-@given(content=st.one_of(damaged(KITTI), damaged(COCO)))
+@given(content=st.one_of(damaged(KITTI), damaged(COCO)), network=st.sampled_from(["ssd", "detectnet_v2"]))
 @fuzz
 @quiet
 def test_a_damaged_export_file_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, network: Network
+) -> None:
+    read_or_refuse(
+        tmp_path_factory.getbasetemp(),
+        content,
+        lambda path: read_dataset_export(path, shown_as="damaged.txt", network=network),
+    )
+
+
+@given(content=damaged(GRID), purpose=st.sampled_from(["train", "evaluate", "export", "calibration"]))
+@fuzz
+@quiet
+def test_a_damaged_experiment_of_detectnet_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, purpose: settings_detectnet_v2.Purpose
+) -> None:
+    read_or_refuse(
+        tmp_path_factory.getbasetemp(),
+        content,
+        lambda path: detectnet_v2.read_experiment(path, purpose=purpose, shown_as="damaged.txt"),
+    )
+
+
+@given(content=damaged(GRID_INFERENCE))
+@fuzz
+@quiet
+def test_a_damaged_inference_file_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
 ) -> None:
     read_or_refuse(
         tmp_path_factory.getbasetemp(),
         content,
-        lambda path: read_dataset_export(path, shown_as="damaged.txt"),
+        lambda path: detectnet_v2.read_inference(path, shown_as="damaged.txt"),
     )
 
 
@@ -188,6 +248,14 @@ def test_any_bytes_are_refused_or_an_empty_file(
             content,
             lambda path, purpose=purpose: read_experiment(path, purpose=purpose, shown_as="damaged.txt"),  # type: ignore[misc]
         )
+        read_or_refuse(
+            folder,
+            content,
+            lambda path, purpose=purpose: detectnet_v2.read_experiment(  # type: ignore[misc]
+                path, purpose=purpose, shown_as="damaged.txt"
+            ),
+        )
+    read_or_refuse(folder, content, lambda path: detectnet_v2.read_inference(path, shown_as="damaged.txt"))
     read_or_refuse(folder, content, lambda path: read_dataset_export(path, shown_as="damaged.txt"))
 
 
@@ -207,6 +275,21 @@ def test_each_kind_of_damage_in_many_places(tmp_path: Path, piece: bytes) -> Non
             b"\n".join([*lines[:at], changed, *lines[at + 1 :]]),
             lambda path: read_experiment(path, purpose="train", shown_as="damaged.txt"),
         )
+
+
+@pytest.mark.parametrize("piece", PLACES, ids=lambda piece: repr(piece[:20]))
+@quiet
+def test_each_kind_of_damage_in_many_places_of_detectnets_files(tmp_path: Path, piece: bytes) -> None:
+    for original, step, read in (
+        (GRID, 48, lambda path: detectnet_v2.read_experiment(path, purpose="train", shown_as="damaged.txt")),
+        (GRID_INFERENCE, 24, lambda path: detectnet_v2.read_inference(path, shown_as="damaged.txt")),
+    ):
+        lines = original.split(b"\n")
+        for at in range(PLACES.index(piece) % step, len(lines), step):
+            line = lines[at]
+            name, colon, _ = line.partition(b":")
+            changed = name + colon + piece if colon and piece not in PIECES else line + b"\n" + piece
+            read_or_refuse(tmp_path, b"\n".join([*lines[:at], changed, *lines[at + 1 :]]), read)
 
 
 def test_a_file_that_is_nested_very_deep_is_refused(tmp_path: Path) -> None:
