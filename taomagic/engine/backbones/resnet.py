@@ -7,6 +7,8 @@ block's first convolution, and a 1×1 projection with batch normalisation on *ev
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from taomagic.engine.backbones.base import Backbone
@@ -36,15 +38,17 @@ def block_name(stage: int, index: int) -> str:
     return f"block_{stage}{letters}"
 
 
-class BasicBlock(nn.Module):
-    """Two 3×3 convolutions beside a 1×1 projection, added up.
+class ResidualBlock(nn.Module):
+    """A few convolutions behind each other, beside a 1×1 projection or nothing, added up.
 
     Parameters
     ----------
     name
         TAO's name of the block, e.g. ``"block_1a"``.
-    in_channels, channels
-        Channels of the input, and of the output at full width.
+    in_channels
+        Channels of the input.
+    layers
+        Size of the kernel and channels at full width of each convolution.
     stride
         Stride of the first convolution and of the projection.
     widths
@@ -57,88 +61,49 @@ class BasicBlock(nn.Module):
         self,
         name: str,
         in_channels: int,
-        channels: int,
+        layers: Sequence[tuple[int, int]],
         stride: int,
         widths: Widths,
         *,
         projection: bool = True,
     ) -> None:
         super().__init__()
-        inner = widths(f"{name}_conv_1", channels)
-        outer = widths(f"{name}_conv_2", channels)
-        self.conv_1 = conv(in_channels, inner, 3, stride=stride)
-        self.bn_1 = batch_norm(inner)
-        self.relu_1 = nn.ReLU(inplace=True)
-        self.conv_2 = conv(inner, outer, 3)
-        self.bn_2 = batch_norm(outer)
+        self.depth = len(layers)
+        channels = in_channels
+        for number, (kernel, full) in enumerate(layers, start=1):
+            filters = widths(f"{name}_conv_{number}", full)
+            layer = conv(channels, filters, kernel, stride=stride if number == 1 else 1)
+            self.add_module(f"conv_{number}", layer)
+            self.add_module(f"bn_{number}", batch_norm(filters))
+            if number < self.depth:
+                self.add_module(f"relu_{number}", nn.ReLU(inplace=True))
+            channels = filters
         self.projects = projection
         if projection:
-            self.conv_shortcut = conv(in_channels, outer, 1, stride=stride)
-            self.bn_shortcut = batch_norm(outer)
+            self.conv_shortcut = conv(in_channels, channels, 1, stride=stride)
+            self.bn_shortcut = batch_norm(channels)
         self.relu = nn.ReLU(inplace=True)
-        self.out_channels = outer
+        self.out_channels = channels
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, in, H, W] to [N, out, H/stride, W/stride]."""
-        y = self.relu_1(self.bn_1(self.conv_1(x)))
-        y = self.bn_2(self.conv_2(y))
+        y = x
+        for number in range(1, self.depth + 1):
+            layer = self.get_submodule(f"conv_{number}")
+            assert isinstance(layer, nn.Conv2d)
+            y = pointwise(layer, y) if layer.kernel_size == (1, 1) else layer(y)
+            y = self.get_submodule(f"bn_{number}")(y)
+            if number < self.depth:
+                y = self.get_submodule(f"relu_{number}")(y)
         shortcut = self.bn_shortcut(pointwise(self.conv_shortcut, x)) if self.projects else x
         return self.relu(y + shortcut)  # type: ignore[no-any-return]
 
 
-class BottleneckBlock(nn.Module):
-    """A 1×1 convolution that narrows, a 3×3 one and a 1×1 one that widens, beside a 1×1 projection.
-
-    Parameters
-    ----------
-    name
-        TAO's name of the block, e.g. ``"block_1a"``.
-    in_channels, channels
-        Channels of the input, and inside the bottleneck at full width; four times as many come out.
-    stride
-        Stride of the first convolution and of the projection.
-    widths
-        Output channels by layer name.
-    projection
-        Whether the shortcut has its convolution; without, the input must have the shape of the output.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        in_channels: int,
-        channels: int,
-        stride: int,
-        widths: Widths,
-        *,
-        projection: bool = True,
-    ) -> None:
-        super().__init__()
-        first = widths(f"{name}_conv_1", channels)
-        second = widths(f"{name}_conv_2", channels)
-        outer = widths(f"{name}_conv_3", 4 * channels)
-        self.conv_1 = conv(in_channels, first, 1, stride=stride)
-        self.bn_1 = batch_norm(first)
-        self.relu_1 = nn.ReLU(inplace=True)
-        self.conv_2 = conv(first, second, 3)
-        self.bn_2 = batch_norm(second)
-        self.relu_2 = nn.ReLU(inplace=True)
-        self.conv_3 = conv(second, outer, 1)
-        self.bn_3 = batch_norm(outer)
-        self.projects = projection
-        if projection:
-            self.conv_shortcut = conv(in_channels, outer, 1, stride=stride)
-            self.bn_shortcut = batch_norm(outer)
-        self.relu = nn.ReLU(inplace=True)
-        self.out_channels = outer
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [N, in, H, W] to [N, out, H/stride, W/stride]."""
-        y = self.relu_1(self.bn_1(pointwise(self.conv_1, x)))
-        y = self.relu_2(self.bn_2(self.conv_2(y)))
-        y = self.bn_3(self.conv_3(y))
-        shortcut = self.bn_shortcut(pointwise(self.conv_shortcut, x)) if self.projects else x
-        return self.relu(y + shortcut)  # type: ignore[no-any-return]
+def block_layers(nlayers: int, channels: int) -> tuple[tuple[int, int], ...]:
+    """Return kernel and channels of the convolutions in a block: two of 3×3, or a bottleneck that widens fourfold."""
+    if nlayers in BOTTLENECKS:
+        return (1, channels), (3, channels), (1, 4 * channels)
+    return (3, channels), (3, channels)
 
 
 class ResNet(Backbone):
@@ -165,13 +130,13 @@ class ResNet(Backbone):
         self.bn_conv1 = batch_norm(channels)
         self.relu_1 = nn.ReLU(inplace=True)
         self.block_names: list[list[str]] = []
-        kind = BottleneckBlock if nlayers in BOTTLENECKS else BasicBlock
         for stage, count in enumerate(BLOCKS[nlayers], start=1):
             names = [block_name(stage, i) for i in range(count)]
+            layers = block_layers(nlayers, STAGE_CHANNELS[stage - 1])
             for i, name in enumerate(names):
                 stride = STAGE_STRIDES[stage - 1] if i == 0 else 1
                 projection = all_projections or i == 0
-                block = kind(name, channels, STAGE_CHANNELS[stage - 1], stride, widths, projection=projection)
+                block = ResidualBlock(name, channels, layers, stride, widths, projection=projection)
                 self.add_module(name, block)
                 channels = block.out_channels
             self.block_names.append(names)

@@ -309,6 +309,8 @@ def test_a_pruned_keras_model_is_rebuilt_from_what_its_layers_show(start: Start)
 
     write_keras(path, keras_layers(source), input_shape=(3, 384, 1248))
     assert "takes images of 1248×384×3" in start.refused("pruned.hdf5", experiment).message
+    write_keras(path, keras_layers(source), input_shape=(64, 128, 3))
+    assert "takes images of 128×64×3" in start.refused("pruned.hdf5", experiment).message
     write_keras(path, keras_layers(source), input_shape=(None, None, 3))
     start("pruned.hdf5", experiment)
 

@@ -12,7 +12,7 @@ import torch
 from taomagic.engine.backbones import Widths
 from taomagic.engine.backbones.base import keras_name
 from taomagic.engine.backbones.layers import conv, pointwise
-from taomagic.engine.backbones.resnet import BasicBlock
+from taomagic.engine.backbones.resnet import ResidualBlock, block_layers
 from taomagic.engine.ssd.anchors import AnchorSettings
 from taomagic.engine.ssd.model import SSD, Architecture
 from taomagic.engine.weights.state import parameter_count
@@ -54,7 +54,7 @@ def test_an_architecture_survives_json_and_rebuilds_a_pruned_network():
 
 
 def test_parameters_are_counted_as_keras_does_with_batch_norm_statistics():
-    block = BasicBlock("block_1a", 8, 8, 2, Widths())
+    block = ResidualBlock("block_1a", 8, block_layers(18, 8), 2, Widths())
     convolutions = 8 * 8 * 9 + 8 * 8 * 9 + 8 * 8
     assert parameter_count(block) == convolutions + 3 * 4 * 8
 
