@@ -162,6 +162,13 @@ def add_export_flags(p: argparse.ArgumentParser, *, batch_size: int, max_batch_s
     p.add_argument(
         "--cal_json_file", default="", metavar="FILE", help="tensor scales of a model trained with enable_qat"
     )
+    p.add_argument(
+        "--codec",
+        choices=("taomagic", "nvidia"),
+        default="taomagic",
+        help="encryption of .etlt: taomagic's own, or NVIDIA's, for which the package nvidia-eff-tao-encryption has to "
+        "be installed (default: taomagic; taomagic only)",
+    )
     p.add_argument("--target_opset", type=positive, default=12, metavar="N", help="ONNX operator set")
     p.add_argument(
         "--batch_size", type=positive, default=batch_size, metavar="N", help="batch size for INT8 calibration"

@@ -27,6 +27,7 @@ from typing import Any
 
 from taomagic import __version__
 from taomagic.engine.converter.runtime import Engine, OnnxEngine, Profile
+from taomagic.engine.storage import nvidia_codec
 from taomagic.engine.storage.atomic import atomic_write
 from taomagic.engine.storage.container import read_container
 from taomagic.engine.storage.foreign import FIRST_BYTES, Form, describe, form_of
@@ -272,6 +273,8 @@ def read_exported(path: Path, key: str = "", *, shown_as: str = "") -> bytes:
                 return head + file.read()
         if form is Form.CONTAINER:
             return read_container(path, Kind.ONNX, key)
+        if path.suffix.lower() == ".etlt" and nvidia_codec.reads(path):
+            return nvidia_codec.read_etlt(path, key)
         raise _not_an_engine(head, place)
 
 

@@ -17,6 +17,7 @@ from taomagic.engine.export.deepstream import DeepStreamModel, write_deepstream_
 from taomagic.engine.export.onnx import Description, Exported, require_opset
 from taomagic.engine.export.tensor_scales import write_scales
 from taomagic.engine.status import StatusLog
+from taomagic.engine.storage import nvidia_codec
 from taomagic.engine.storage.model_file import EXPORT_SUFFIXES, write_onnx
 from taomagic.engine.weights.state import parameter_count
 from taomagic.errors import UsageProblem
@@ -74,6 +75,8 @@ def run(
     """
     require_opset(args.target_opset)
     target = _target(args, paths)
+    if args.codec == "nvidia":
+        _check_codec(args, target)
     status = StatusLog(paths.to_host(args.results_dir) if args.results_dir else None)
     plan = prepare(args, paths)
     scales_file = _scales_file(args, paths, plan.architecture)
@@ -84,7 +87,10 @@ def run(
         logger.info("--onnx_route %s: taomagic writes ONNX itself, the same on every route.", args.onnx_route)
     exported = plan.export(args.target_opset, args.static_batch_size if args.static_batch_size > 0 else None)
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_onnx(target, exported.model, args.key)
+    if args.codec == "nvidia":
+        nvidia_codec.write_etlt(target, exported.model, args.key)
+    else:
+        write_onnx(target, exported.model, args.key)
     logger.info("Exported with input nodes %s and output nodes %s.", _list(plan.inputs), _list(plan.outputs))
     say(f"Saved: {paths.to_container(target)}")
     if scales_file is not None:
@@ -94,7 +100,7 @@ def run(
         )
         say(f"Saved: {paths.to_container(scales_file)}")
     if args.gen_ds_config:
-        for path in write_deepstream_files(target, plan.deepstream, key=args.key):
+        for path in write_deepstream_files(target, plan.deepstream, codec=args.codec):
             say(f"Saved: {paths.to_container(path)}")
     if is_wanted(args):
         build_engine(
@@ -123,6 +129,17 @@ def _target(args: argparse.Namespace, paths: PathMap) -> Path:
         return paths.to_host(args.model).with_suffix(suffix)
     target = _file_to_write("-o", args.output, paths, example=f"model{suffix}")
     return target if target.suffix in EXPORT_SUFFIXES else target.with_name(target.name + suffix)
+
+
+def _check_codec(args: argparse.Namespace, target: Path) -> None:
+    """Refuse, before anything is computed, what can't be written in NVIDIA's encryption."""
+    if target.suffix != ".etlt":
+        raise UsageProblem(
+            f"--codec nvidia is an encryption for .etlt files, and {target.name} is a plain one",
+            where=args.output or args.model,
+            hint="Give -o a name that ends in .etlt, and a key with -k; or leave --codec out.",
+        )
+    nvidia_codec.require_installed()
 
 
 def _scales_file(args: argparse.Namespace, paths: PathMap, architecture: Description) -> Path | None:

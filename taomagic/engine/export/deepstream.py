@@ -46,7 +46,9 @@ class DeepStreamModel:
     notes: Sequence[str] = ()
 
 
-def write_deepstream_files(target: str | Path, model: DeepStreamModel, *, key: str = "") -> tuple[Path, Path]:
+def write_deepstream_files(
+    target: str | Path, model: DeepStreamModel, *, codec: Literal["taomagic", "nvidia"] = "taomagic"
+) -> tuple[Path, Path]:
     """Write ``nvinfer_config.txt`` and ``labels.txt`` into the folder of an exported model.
 
     Parameters
@@ -55,8 +57,8 @@ def write_deepstream_files(target: str | Path, model: DeepStreamModel, *, key: s
         The exported model.
     model
         What the files have to say.
-    key
-        Whether the model is encrypted. The key itself isn't written: files like these are shared.
+    codec
+        How an ``.etlt`` is encrypted. The key isn't written: files like these are shared.
 
     Returns
     -------
@@ -73,19 +75,26 @@ def write_deepstream_files(target: str | Path, model: DeepStreamModel, *, key: s
     with atomic_write(labels) as file:
         file.write("".join(f"{name}\n" for name in model.labels).encode())
     with atomic_write(config) as file:
-        file.write(_config(Path(target), model, encrypted=bool(key)).encode())
+        file.write(_config(Path(target), model, codec).encode())
     return config, labels
 
 
-def _config(target: Path, model: DeepStreamModel, *, encrypted: bool) -> str:
+def _config(target: Path, model: DeepStreamModel, codec: str) -> str:
     plain = target.with_suffix(".onnx").name
     lines = ["# For the [property] group of nvinfer's configuration."]
-    if encrypted and target.suffix == ".etlt":
-        lines.append(
-            f"# nvinfer can't open {target.name}, which only taomagic decrypts: export to {plain} for DeepStream."
-        )
+    if target.suffix != ".etlt":
+        lines.append(f"onnx-file={plain}")
+    elif codec == "nvidia":
+        lines += [
+            f"tlt-encoded-model={target.name}",
+            "# Add the key, which is written nowhere: tlt-model-key=…",
+        ]
+    else:
+        lines += [
+            f"# nvinfer can't open {target.name}, which only taomagic decrypts: export to {plain} for DeepStream.",
+            f"onnx-file={plain}",
+        ]
     lines += [
-        f"onnx-file={plain}",
         f"net-scale-factor={model.scale!r}",
         f"offsets={';'.join(f'{value}' for value in model.mean)}",
         f"infer-dims={';'.join(map(str, model.input_shape))}",

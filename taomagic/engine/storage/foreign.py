@@ -38,7 +38,8 @@ _HINTS = {
     Form.LFS_POINTER: "Fetch the real file with `git lfs pull`.",
     Form.WEB_PAGE: "The download went wrong: open the address in a browser and see what it says.",
     Form.EMPTY: "The write was probably interrupted: make the file again.",
-    Form.UNKNOWN: "Train or export it with taomagic, or use the plain .hdf5 or .onnx form that TAO 5 writes.",
+    Form.UNKNOWN: "Train or export it with taomagic, or use the plain .hdf5 or .onnx form that TAO 5 writes. NVIDIA's "
+    "encrypted files are read where the package nvidia-eff-tao-encryption is installed.",
 }
 
 _BY_FIRST_BYTES: tuple[tuple[bytes, Form], ...] = (

@@ -108,8 +108,15 @@ def write_hdf5(path: str | Path, content: Hdf5Content) -> None:
         target.write(buffer.getbuffer())
 
 
-def read_hdf5(path: str | Path) -> Hdf5Content:
+def read_hdf5(path: str | Path, content: bytes | None = None) -> Hdf5Content:
     """Read a plain model file, ours or one in Keras' layout from elsewhere.
+
+    Parameters
+    ----------
+    path
+        The file.
+    content
+        What is in it, where that has been decrypted; ``path`` is then for messages only.
 
     Raises
     ------
@@ -117,7 +124,7 @@ def read_hdf5(path: str | Path) -> Hdf5Content:
         The file is missing, isn't HDF5, is cut short or damaged, or holds no Keras weights.
     """
     path = Path(path)
-    with open_model_file(path) as stream:
+    with open_model_file(path) if content is None else io.BytesIO(content) as stream:
         head = stream.read(FIRST_BYTES)
         if form_of(head) is not Form.HDF5:
             what, hint = describe_foreign(head)

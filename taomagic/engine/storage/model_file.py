@@ -9,6 +9,9 @@ suffix     content                                             key
 ``.onnx``  an exported ONNX model, plain                       ignored
 =========  ==================================================  =========
 
+Where NVIDIA's package for it is installed, files in NVIDIA's own encryption are read as well, and an ``.etlt`` can be
+written in it (:mod:`.nvidia_codec`).
+
 Inside a ``.tlt`` is a safetensors file: tensors and JSON. Nothing here can run code on loading.
 """
 
@@ -24,6 +27,7 @@ import safetensors.torch
 from torch import Tensor
 
 from taomagic import __version__
+from taomagic.engine.storage import nvidia_codec
 from taomagic.engine.storage.atomic import atomic_write
 from taomagic.engine.storage.container import read_container, write_container
 from taomagic.engine.storage.foreign import Form, describe_foreign, looks_like_onnx
@@ -124,8 +128,8 @@ def load_model(path: str | Path, key: str = "", *, by_content: bool = False) -> 
         An unknown suffix; a missing, foreign, cut or damaged file; an empty or a wrong key.
     """
     plain = form_of_file(Path(path)) is Form.HDF5 if by_content else _suffix(path, MODEL_SUFFIXES) == ".hdf5"
-    if plain:
-        content = read_hdf5(path)
+    if plain or nvidia_codec.reads(path):
+        content = read_hdf5(path, None if plain else nvidia_codec.read_tlt(path, key))
         if content.description is None:
             extra = {} if content.input_shape is None else {"input_shape": list(content.input_shape)}
             return ModelFile(architecture=None, weights=content.weights, extra=extra)
@@ -207,6 +211,8 @@ def read_onnx(path: str | Path, key: str = "") -> bytes:
         An unknown suffix; a missing, foreign, cut or damaged file; an empty or a wrong key.
     """
     if _suffix(path, EXPORT_SUFFIXES) == ".etlt":
+        if nvidia_codec.reads(path):
+            return nvidia_codec.read_etlt(path, key)
         return read_container(path, Kind.ONNX, key)
     with open_model_file(Path(path)) as file:
         model = file.read()

@@ -24,6 +24,7 @@ from taomagic.engine.ssd import weights as ssd_weights
 from taomagic.engine.ssd.model import SSD, Architecture
 from taomagic.engine.storage.model_file import read_onnx
 from tests.engine.export.export_cases import ANCHORS
+from tests.engine.storage.nvidia_double import Double, nvidia_package  # noqa: F401 - a fixture
 
 KEY = "tiny_key"
 ROOT = "/workspace/tao-experiments"
@@ -268,6 +269,8 @@ REFUSED = {
     ),
     "scales of a float model": (("--cal_json_file", f"{ROOT}/out/cal.json"), "wasn't trained with enable_qat"),
     "an operator set of the past": (("--target_opset", "9"), "12 to 20"),
+    "an encryption that isn't installed": (("--codec", "nvidia"), "nvidia-eff-tao-encryption, which isn't installed"),
+    "an encrypted plain file": (("--codec", "nvidia", "-o", f"{ROOT}/out/m.onnx"), "for .etlt files, and m.onnx is"),
     "a batch of nothing": (("--static_batch_size", "0"), "-1 or a whole number above 0"),
 }  # fmt: skip
 
@@ -282,6 +285,18 @@ def test_what_cannot_be_is_refused_before_anything_is_written(export: Run, folde
     assert "HINT: " in output
     assert "Traceback" not in output
     assert not list(folder.iterdir())
+
+
+def test_nvidias_encryption_is_used_where_it_is_installed(export: Run, folder: Path, package: Double) -> None:
+    words = ("-k", KEY, "-o", f"{ROOT}/out/m.etlt", "--codec", "nvidia", "--gen_ds_config")
+    code, output = export("detectnet_v2", *words)
+    assert code == 0, output
+    assert package.calls == ["encrypt"]
+    assert (folder / "m.etlt").read_bytes()[:4] == bytes(4)
+    assert set(open_engine(folder / "m.etlt", KEY).outputs) == OUTPUTS["detectnet_v2"]
+    config = (folder / "nvinfer_config.txt").read_text()
+    assert "tlt-encoded-model=m.etlt" in config
+    assert KEY not in config
 
 
 def test_another_models_spec_is_refused(export: Run, made: Path, folder: Path) -> None:

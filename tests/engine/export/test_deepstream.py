@@ -9,10 +9,14 @@ from taomagic.spec.settings import NMSSettings
 from .export_cases import experiment, network
 
 
-def written(tmp_path, name: str, channels: int = 3, key: str = "") -> tuple[dict[str, str], str, str]:
+def written(
+    tmp_path, name: str, channels: int = 3, codec: str = "taomagic"
+) -> tuple[dict[str, str], str, str]:
     architecture = replace(network(channels).architecture, classes=("car", "person"))
     spec = experiment(NMSSettings(0.01, 0.5, 10, 0))
-    config, labels = write_deepstream_files(tmp_path / name, deepstream_model(architecture, spec), key=key)
+    config, labels = write_deepstream_files(
+        tmp_path / name, deepstream_model(architecture, spec), codec=codec
+    )
     text = config.read_text()
     values = dict(line.split("=", 1) for line in text.splitlines() if not line.startswith("#"))
     return values, labels.read_text(), text
@@ -43,8 +47,15 @@ def test_a_grey_model(tmp_path):
     assert values["infer-dims"] == "1;96;128"
 
 
-def test_the_key_is_not_written_and_the_limit_of_an_encrypted_model_is_said(tmp_path):
-    values, _, text = written(tmp_path, "ssd.etlt", key="top secret")
-    assert "top secret" not in text
+def test_the_limit_of_an_encrypted_model_is_said(tmp_path):
+    values, _, text = written(tmp_path, "ssd.etlt")
     assert "nvinfer can't open ssd.etlt" in text
     assert values["onnx-file"] == "ssd.onnx"
+
+
+def test_an_etlt_in_nvidias_encryption_is_named_and_its_key_is_not_written(tmp_path):
+    values, _, text = written(tmp_path, "ssd.etlt", codec="nvidia")
+    assert values["tlt-encoded-model"] == "ssd.etlt"
+    assert "onnx-file" not in values
+    assert "tlt-model-key" not in values
+    assert "tlt-model-key" in text
