@@ -118,7 +118,7 @@ def _model(spec: Spec, notes: list[str]) -> DetectNetModelSettings:
     layers = _LAYERS.get(config.arch) or BACKBONES[config.arch].nlayers
     if config.num_layers and not layers:
         notes.append(f"model_config.num_layers has no effect; {config.arch} has one size")
-    wanted = config.num_layers or (layers[0] if layers else 0)
+    wanted = (config.num_layers or layers[0]) if layers else 0
     if layers and wanted not in layers:
         raise broken(spec, "model_config.num_layers", wanted, f"one of {', '.join(map(str, sorted(layers)))}")
     if config.arch == "darknet":

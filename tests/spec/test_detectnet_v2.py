@@ -54,6 +54,15 @@ def line(part: str, text: str) -> int:
     return text[: text.index(part)].count("\n") + 1
 
 
+def test_a_number_of_layers_has_no_effect_on_networks_of_one_size(
+    read: Callable[..., DetectNetExperiment],
+) -> None:
+    experiment = read(changed('arch: "resnet"', 'arch: "mobilenet_v1"'))
+    assert experiment.model is not None
+    assert experiment.model.num_layers == 0
+    assert "model_config.num_layers has no effect; mobilenet_v1 has one size" in experiment.notes
+
+
 def test_the_training_file_has_the_values_of_nvidias(read: Callable[..., DetectNetExperiment]) -> None:
     experiment = read(TRAIN)
     assert experiment.classes == ("car", "cyclist", "pedestrian")
