@@ -15,6 +15,8 @@ from taomagic.view.texts import tr
 
 #: The most bytes of the whole drawing, the pictures in it among them.
 MAX_BYTES = 12_000
+#: The same for a sheet, on which there are words to be read.
+MAX_SHEET_BYTES = 20_000
 #: The most boxes drawn in one picture, and the most of them with their name.
 MAX_BOXES, MAX_NAMES = 40, 8
 
@@ -60,6 +62,30 @@ def montage(thumbnails: Sequence[Thumbnail]) -> Drawing | None:
         "Predicted and labelled objects" if any(each.truth is not None for each in shown) else "Objects found"
     )
     return Drawing(title, svg, alt, tuple(thumbnails))
+
+
+def sheet(thumbnails: Sequence[Thumbnail], title: str) -> Drawing | None:
+    """Draw the first picture as wide as there is room, as it is; ``None`` where it can't be read.
+
+    Parameters
+    ----------
+    thumbnails
+        Pictures into which everything has been drawn; views that can show larger ones show all.
+    title
+        What they show.
+    """
+    if not thumbnails:
+        return None
+    first = thumbnails[0]
+    height = WIDTH * first.height / first.width
+    image = _decoded(first, 2 * WIDTH)  # sharp on screens with small pixels
+    alt = f"{title}: {', '.join(clean(each.path.name) for each in thumbnails)}"
+    for scale, quality in ((2.0, 70), (2.0, 50), (1.5, 50), (1.0, 40), (0.5, 20)):
+        data = "" if image is None else _encoded(image, _size(first, WIDTH * scale), quality)
+        if data and len(data) < MAX_SHEET_BYTES:
+            part = f"<image x='0' y='0' width='{WIDTH:g}' height='{height:.1f}' href='data:image/webp;base64,{data}'/>"
+            return Drawing(title, picture(height, alt, [part]), alt, tuple(thumbnails))
+    return None
 
 
 def _decoded(thumbnail: Thumbnail, width: float) -> Any:

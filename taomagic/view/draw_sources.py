@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 from taomagic.errors import EnvironmentProblem
 from taomagic.launcher import lines, records
 from taomagic.launcher.job import Job
+from taomagic.launcher.progress import Artefact
 from taomagic.project.paths import PathMap, read_pairs
 from taomagic.view.draw_svg import evenly
 from taomagic.view.draw_types import Box, Thumbnail
@@ -31,7 +32,7 @@ MAX_TEXT = 8_000_000
 MAX_LABELS, MAX_BOXES = 200_000, 300
 #: The most pictures offered to a view.
 MAX_PICTURES = 24
-IMAGES = {".jpg", ".jpeg", ".png"}
+IMAGES = {".jpg", ".jpeg", ".png", ".ppm"}
 #: Seconds by which the clock of a file server may differ from ours.
 CLOCK_SKEW_S = 120.0
 
@@ -165,6 +166,12 @@ def pictures(job: Job) -> list[Thumbnail]:
     return [picture for picture in chosen if picture is not None]
 
 
+def written_pictures(artefacts: Iterable[Artefact]) -> list[Thumbnail]:
+    """Return the pictures among the files that a command has written, without boxes: they are drawn into them."""
+    sizes = [(artefact.host, image_size(artefact.host)) for artefact in artefacts if artefact.kind == "png"]
+    return [Thumbnail(path, *size, predicted=()) for path, size in sizes[:MAX_PICTURES] if size is not None]
+
+
 def _labelled(image: Path, label: Path, ended: float) -> Thumbnail | None:
     size, predicted = image_size(image), read_labels(label)
     if size is None or predicted is None or not _written_before(label, ended):
@@ -252,7 +259,7 @@ def read_labels(path: Path) -> tuple[Box, ...] | None:
 
 
 def image_size(path: Path) -> tuple[int, int] | None:
-    """Return width and height of a PNG or JPEG file from its header; ``None`` if it is neither."""
+    """Return width and height of a PNG, JPEG or PPM file from its header; ``None`` if it is none of these."""
     try:
         with path.open("rb") as file:
             head = file.read(24)
@@ -260,9 +267,13 @@ def image_size(path: Path) -> tuple[int, int] | None:
                 width, height = struct.unpack(">II", head[16:24])
             elif head[:2] == b"\xff\xd8":
                 width, height = _jpeg_size(file)
+            elif head[:2] in (b"P5", b"P6"):
+                _, width, height = map(
+                    int, re.sub(rb"#[^\n]*\n", b"", b"0" + head[2:] + file.read(1000)).split()[:3]
+                )
             else:
                 return None
-    except (OSError, struct.error):
+    except (OSError, ValueError, struct.error):
         return None
     return (width, height) if width and height else None
 

@@ -17,7 +17,7 @@ from taomagic.view import draw_sources as sources
 from taomagic.view.draw_bars import kept_bars, object_bars, precision_bars
 from taomagic.view.draw_boxes import box_sizes
 from taomagic.view.draw_curves import precision_recall
-from taomagic.view.draw_pictures import montage
+from taomagic.view.draw_pictures import montage, sheet
 from taomagic.view.draw_types import Box, Drawing, Thumbnail
 
 __all__ = ["Box", "Drawing", "Thumbnail", "drawings_of"]
@@ -95,9 +95,18 @@ def _inference(job: Job, _: Result | Snapshot) -> list[Drawing | None]:
     return [montage(sources.pictures(job))]
 
 
+def _show(_: Job, result: Result | Snapshot) -> list[Drawing | None]:
+    sheets = sources.written_pictures(result.artefacts)
+    learnt = [each for each in sheets if each.path.name.startswith("coverage_")]
+    return [
+        sheet([*learnt, *(each for each in sheets if each not in learnt)], "What the network learns"),
+    ]
+
+
 _STAGES: dict[str, Callable[[Job, Result | Snapshot], list[Drawing | None]]] = {
     "dataset_convert": _dataset_convert,
     "evaluate": _evaluate,
     "inference": _inference,
     "prune": _prune,
+    "show": _show,
 }

@@ -52,7 +52,8 @@ def number(value: float, name: str = "") -> str:
     if short_name(name) == "lr":
         return f"{value:.2e}"
     if name == "mAP" or name.startswith("AP_") or "loss" in name:
-        return f"{value:.4f}"
+        # DetectNet_v2's losses are small: four digits behind the point would leave one.
+        return f"{value:.3g}" if "loss" in name and 0 < abs(value) < 0.01 else f"{value:.4f}"
     if value == int(value) and abs(value) < 1e12:
         return f"{int(value):,}"
     return f"{value:.4g}" if abs(value) >= 1000 or abs(value) < 1e-3 else f"{value:.4f}".rstrip("0")

@@ -14,7 +14,7 @@ from taomagic.launcher.progress import Snapshot
 from taomagic.launcher.result import Result
 from taomagic.view import summary
 from taomagic.view.fold import Folder
-from taomagic.view.format import bar, clean, display_width, duration, without_prefix
+from taomagic.view.format import bar, clean, display_width, duration, number, without_prefix
 from taomagic.view.texts import tr
 from taomagic.view.waiting import watch
 
@@ -170,7 +170,7 @@ class TextView:
         words = (
             summary.progress_words(snapshot) or f"{tr(snapshot.state)}, {tr(duration(snapshot.elapsed_s))}"
         )
-        measured = [f"loss {snapshot.metrics['loss']:.4f}"] if "loss" in snapshot.metrics else []
+        measured = [f"loss {number(snapshot.metrics['loss'], 'loss')}"] if "loss" in snapshot.metrics else []
         said = " · ".join([words, *measured])
         drawn = "" if snapshot.fraction is None else bar(snapshot.fraction, _BAR_WIDTH) + " "
         self._stream.write(_CLEAR + _fitting(drawn + said, shutil.get_terminal_size().columns - 1))

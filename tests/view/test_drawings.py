@@ -197,6 +197,25 @@ def test_an_evaluation_by_detectnet_v2_has_its_classes(job: Make, project: Path)
     assert titles(done) == ["Average precision by class", "Precision and recall"]
 
 
+def test_sheets_that_were_drawn_are_shown_what_a_model_says_first(job: Make, project: Path) -> None:
+    names = ["targets_0.png", "coverage_0.png"]
+    (project / "images").mkdir()
+    log = ""
+    for name in (*names, "targets_gone.png"):
+        log += f"Saved: {ROOT}/images/{name}\n"
+    for name in names:
+        noise = Image.effect_noise((1488, 1165), 60).convert("RGB")  # the hardest to make small
+        noise.save(project / "images" / name)
+    done = job(f"detectnet_v2 show -e spec.txt -r {ROOT}", log + "Execution status: PASS\n")
+    [drawing] = drawings_of(done, done.result())
+    assert [each.path.name for each in drawing.thumbnails] == ["coverage_0.png", "targets_0.png"]
+    assert drawing.title == "What the network learns"
+    assert len(drawing.svg) < draw_pictures.MAX_SHEET_BYTES + 1000
+    ET.fromstring(drawing.svg)
+    (project / "images" / "coverage_0.png").write_bytes(b"\x89PNG\r\n\x1a\n0000IHDR\0\0\0\1\0\0\0\1")
+    assert titles(done) == []
+
+
 def test_counts_come_from_the_last_table_alone(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     log.write_text(
@@ -389,6 +408,8 @@ def test_odd_rows_of_a_label_file_are_skipped(tmp_path: Path) -> None:
 def test_sizes_are_read_from_headers(tmp_path: Path, options: dict[str, Any]) -> None:
     assert image_size(picture(tmp_path / "a.jpg", (123, 45), **options)) == (123, 45)
     assert image_size(picture(tmp_path / "a.png", (67, 89))) == (67, 89)
+    (tmp_path / "b.ppm").write_bytes(b"P6\n# made by hand\n12 34\n255\n")
+    assert image_size(tmp_path / "b.ppm") == (12, 34)
 
 
 @pytest.mark.parametrize(

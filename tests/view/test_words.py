@@ -41,6 +41,9 @@ def test_durations_are_said_as_people_say_them(seconds: float | None, said: str)
         (1234567.0, "parameters", "1,234,567"),
         (0.33, "pruning_ratio", "0.33"),
         (math.inf, "loss", "inf"),
+        (4.9549, "loss", "4.9549"),
+        (0.000264, "validation_loss", "0.000264"),
+        (0.0, "loss", "0.0000"),
     ],
 )
 def test_numbers_have_the_digits_that_matter(value: float, name: str, said: str) -> None:
