@@ -247,8 +247,9 @@ def _catalog_tasks(group: str) -> frozenset[str]:
 def subtasks(group: str, task: str) -> tuple[str, ...] | None:
     """Return the sub-tasks of a task; ``()`` where it has none, ``None`` where they aren't known."""
     known = container_subtasks(group, task)
-    ours = engine_tasks().get(task, ()) if group == "model" else ()
-    return known if known is None else (*known, *(word for word in ours if word not in known))
+    if not known:
+        return known
+    return (*known, *(word for word in engine_subtasks(group, task) if word not in known))
 
 
 @cache

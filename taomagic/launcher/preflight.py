@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -102,7 +103,7 @@ class _Checks:
                 self._places.file(
                     path, what, lambda text, shown, hint: SpecProblem(text, path=shown, hint=hint)
                 )
-        if path := self._value("model"):
+        for path in filter(None, (self._value("model"), *self._models())):
             self._places.file(
                 path, "model", lambda text, shown, hint: ModelFileProblem(text, where=shown, hint=hint)
             )
@@ -120,8 +121,12 @@ class _Checks:
                 )
 
     def _key(self) -> None:
-        for name in ("model", "output"):
-            require_key(self._arguments, self._value(name))
+        for path in (self._value("model"), self._value("output"), *self._models()):
+            require_key(self._arguments, path)
+
+    def _models(self) -> Sequence[str]:
+        """Return the models of a command that takes several."""
+        return getattr(self._arguments, "models", ())
 
     def _outputs(self) -> None:
         places: list[tuple[str, Path]] = []

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from taomagic.spec.arguments_common import HIDDEN, Subtask, add_key, add_verbose
-from taomagic.spec.flag_types import number, positive
+from taomagic.spec.flag_types import not_negative, number, positive
 
 __all__ = ["CONVERTER", "NETWORKS"]
 
@@ -314,6 +314,35 @@ def _converter(p: argparse.ArgumentParser) -> None:
     add_verbose(p)
 
 
+def _compare(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "-m", "--models", "--model", dest="models", nargs="+", required=True, metavar="FILE",
+        help="what to compare: checkpoints, exported models and engines; the first is the reference",
+    )  # fmt: skip
+    _add_spec(p, "experiment file, the one of the training, with the validation images")
+    p.add_argument(
+        "-r",
+        "--results_dir",
+        required=True,
+        metavar="FOLDER",
+        help="folder for comparison.json, pictures, status.json",
+    )
+    p.add_argument(
+        "-b", "--batch_sizes", dest="batch_sizes", type=positive, nargs="+", default=[1, 4, 16], metavar="N",
+        help="batch sizes to time (default: 1 4 16)",
+    )  # fmt: skip
+    p.add_argument(
+        "--max_drop", type=number(float, "a number of at least 0", lambda value: 0 <= value <= 1), default=0.01,
+        metavar="X", help="loss of mAP that is named with what to try (default: 0.01)",
+    )  # fmt: skip
+    p.add_argument(
+        "-n", "--pictures", dest="pictures", type=not_negative, default=4, metavar="N",
+        help="images to draw side by side, those whose boxes differ most (default: 4)",
+    )  # fmt: skip
+    add_key(p)
+    add_verbose(p)
+
+
 _BUILD: Final = Subtask(
     "Build an engine from an exported model. It is for TensorRT where that and a GPU are here, else for ONNX Runtime.",
     "-m model.onnx -e spec.txt -r results --data_type int8 --cal_image_dir images --engine_file model.engine",
@@ -323,6 +352,11 @@ _EVALUATE: Final = Subtask(
     "Measure an engine's average precision on labelled images.",
     "-m model.engine -e spec.txt -r results",
     _evaluate,
+)
+_COMPARE: Final = Subtask(
+    "Compare precision, size and speed of checkpoints, exported models and engines. taomagic only.",
+    "-m model.hdf5 fp32.engine int8.engine -e spec.txt -r results",
+    _compare,
 )
 _EXAMPLE: Final = "-m model.engine -e spec.txt -i images -r results"
 _INFERENCE_TEXT: Final = "Draw an engine's boxes on images, and write them as KITTI labels."
@@ -335,6 +369,7 @@ NETWORKS: Final[Mapping[str, Mapping[str, Subtask]]] = {
         "inference": Subtask(
             _INFERENCE_TEXT, _EXAMPLE, _inference("experiment file, the one of the training", threshold=True)
         ),
+        "compare": _COMPARE,
     },
     "detectnet_v2": {
         "gen_trt_engine": _BUILD,
@@ -344,6 +379,7 @@ NETWORKS: Final[Mapping[str, Mapping[str, Subtask]]] = {
             _EXAMPLE,
             _inference("inference file, with inferencer_config and bbox_handler_config", threshold=False),
         ),
+        "compare": _COMPARE,
     },
 }
 
