@@ -22,6 +22,7 @@ import torch
 from plain_ssd import match_image, multibox, trainer
 from training_scene import build
 
+from taomagic.engine.console import TrainingBar
 from taomagic.engine.data.loading import Batch, TrainingData
 from taomagic.engine.device import Device
 from taomagic.engine.ssd.model import SSD, Architecture
@@ -68,7 +69,14 @@ def ours(experiment: SSDExperiment, data: TrainingData, batch: int) -> Callable[
 
     def train(steps: int) -> float:
         with contextlib.redirect_stdout(io.StringIO()):
-            return train_epoch(source, steps, step, learning_rate_at=lambda _: 1e-4).loss
+            bar = TrainingBar(steps)
+            return train_epoch(
+                source,
+                steps,
+                step,
+                learning_rate_at=lambda _: 1e-4,
+                on_step=lambda result: bar.update(result.index + 1, result.mean),
+            ).loss
 
     return train
 

@@ -60,7 +60,7 @@ class TensorBoard:
     def __init__(self, settings: BoardSettings | None, writer: SummaryWriter | None) -> None:
         self._settings = settings
         self._writer = writer
-        self._shown: Batch | None = None
+        self._shown: Tensor | None = None
 
     @classmethod
     def open(cls, settings: BoardSettings | None, results_dir: Path, classes: tuple[str, ...]) -> TensorBoard:
@@ -85,9 +85,11 @@ class TensorBoard:
         """Pass batches on; draw the first one of an epoch whose turn it is with its boxes, up to ``num_images``."""
         for index, batch in enumerate(batches):
             if index == 0 and self._settings is not None and self._has_images(epoch):
-                self._shown = batch
+                count = min(self._settings.num_images, len(batch.names))
+                # The memory of a batch may be used again for a later one.
+                self._shown = batch.images[:count].clone() if count else None
                 red_first = self._settings.red_first
-                pictures = [_draw(batch, i, red_first=red_first) for i in range(self._count(batch))]
+                pictures = [_draw(batch, i, red_first=red_first) for i in range(count)]
                 self._add("batch_imgs", pictures, epoch)
             yield batch
 
@@ -101,15 +103,12 @@ class TensorBoard:
         epoch
             1-based.
         """
-        batch, self._shown = self._shown, None
-        if batch is not None and self._count(batch):
-            self._add("predictions", draw(batch.images[: self._count(batch)]), epoch)
+        images, self._shown = self._shown, None
+        if images is not None:
+            self._add("predictions", draw(images), epoch)
 
     def _has_images(self, epoch: int) -> bool:
         return self._settings is not None and (epoch - 1) % self._settings.image_interval == 0
-
-    def _count(self, batch: Batch) -> int:
-        return min(self._settings.num_images, len(batch.names)) if self._settings is not None else 0
 
     def _add(self, tag: str, pictures: Sequence[Picture], epoch: int) -> None:
         if self._writer is not None:
