@@ -37,6 +37,7 @@ _CONTROL_HELP = {
         "samples create|specs|notebook|weights …",
         "sample data, specs, notebooks, weights to learn with",
     ),
+    "key": ("key check FILE [-k KEY]", "which kind of model file it is, and whether the key opens it"),
     "help": ("help [TASK [SUB-TASK]]", "this text, or the arguments of a task"),
 }
 
@@ -421,6 +422,12 @@ def _samples(wanted: Command) -> int:
     return samples_command.run(wanted.args, say=lambda text: print(tr(text)))
 
 
+def _key(wanted: Command) -> int:
+    from taomagic.launcher import key_command
+
+    return key_command.run(wanted.args, say=lambda text: print(tr(text)))
+
+
 _CONTROL: Mapping[str, Callable[[Command], int]] = {
     "help": _help,
     "info": _info,
@@ -429,4 +436,5 @@ _CONTROL: Mapping[str, Callable[[Command], int]] = {
     "attach": _attach,
     "logs": _logs,
     "samples": _samples,
+    "key": _key,
 }

@@ -335,6 +335,10 @@ class _Completer:
                 yield from (each for each in self._command(words) if each != RUN and not each.startswith("-"))
             case "info" if not words:
                 yield from self._matching(["--verbose"])
+            case "key" if not words:
+                yield from self._matching(["check"])
+            case "key":
+                yield from self._paths.candidates("model")
             case "samples" if not words:
                 yield from self._matching(["create", "specs", "notebook", "weights"])
             case "samples" if words == ["weights"]:

@@ -18,7 +18,7 @@ from typing import Any, Final, NoReturn
 
 from taomagic import errors
 from taomagic.errors import UsageProblem
-from taomagic.spec import arguments_deploy, arguments_detectnet_v2, arguments_ssd
+from taomagic.spec import arguments_deploy, arguments_detectnet_v2, arguments_key, arguments_ssd
 from taomagic.spec.arguments_common import Subtask
 from taomagic.spec.flag_types import not_negative, number, positive
 from taomagic.spec.help_format import HelpFormat
@@ -39,6 +39,7 @@ _NETWORKS: Final[Mapping[str, Mapping[str, Subtask]]] = {
     "detectnet_v2": arguments_detectnet_v2.SUBTASKS,
     **{f"deploy {network}": parts for network, parts in arguments_deploy.NETWORKS.items()},
     "converter": {"": arguments_deploy.CONVERTER},
+    "key": arguments_key.SUBTASKS,
 }
 
 #: The sub-tasks of each network, in the order in which they are used.

@@ -254,6 +254,7 @@ def test_control_words_have_arguments_of_their_own(words: Words) -> None:
     assert words("%tao info --v") == ["--verbose"]
     assert words("%tao samples ") == ["create", "specs", "notebook", "weights"]
     assert words("%tao samples specs s") == ["ssd"]
+    assert words("%tao key ") == ["check"]
     assert words("%tao samples weights m") == ["mobilenet_v2"]
     assert "data/" in words("%tao samples create d")
     assert words("%tao list ") == []

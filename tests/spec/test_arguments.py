@@ -135,6 +135,7 @@ def test_the_subtasks_in_the_order_of_use() -> None:
         "deploy ssd": deploy,
         "deploy detectnet_v2": deploy,
         "converter": ("",),
+        "key": ("check",),
     }
 
 
