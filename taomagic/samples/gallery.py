@@ -6,6 +6,7 @@ Each function returns something that a notebook draws by itself; nothing here ru
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -243,6 +244,25 @@ class Comparison:
 
     def __init__(self, results: Mapping[str, Any]) -> None:
         self.rows = {title: dict(result.metrics) for title, result in results.items()}
+
+    @classmethod
+    def from_file(cls, path: str | Path, titles: Sequence[str]) -> Comparison:
+        """Return what ``deploy … compare`` found out.
+
+        Parameters
+        ----------
+        path
+            ``comparison.json``.
+        titles
+            Of the models, in the order of the command.
+        """
+        models = json.loads(Path(path).read_text(encoding="utf-8"))["models"]
+        table = cls({})
+        for title, model in zip(titles, models, strict=True):
+            metrics = {name: model[name] for name in ("mAP", "parameters")}
+            metrics |= {"model_mb": model["size_mb"], "ms_per_image": model["latency_ms"]["median"]}
+            table.rows[title] = {name: value for name, value in metrics.items() if value is not None}
+        return table
 
     def _cells(self) -> list[list[str]]:
         head = ["model", *(heading for heading, _, _ in _COLUMNS)]

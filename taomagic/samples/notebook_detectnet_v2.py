@@ -41,7 +41,7 @@ account. The whole notebook takes about eight minutes on two CPU cores; *Run →
 | 10 | `detectnet_v2 train` with `enable_qat` | a network that is used to rounding |
 | 11 | `detectnet_v2 export` | models for other programs |
 | 12 | `detectnet_v2 calibration_tensorfile`, `deploy detectnet_v2 gen_trt_engine` | INT8 engines |
-| 13 | `detectnet_v2 evaluate` once more | what all this has cost |
+| 13 | `deploy detectnet_v2 compare` | what all this has cost |
 """
     ),
     md(
@@ -448,45 +448,36 @@ deploy detectnet_v2 gen_trt_engine -e $SPECS_DIR/detectnet_v2_retrain_resnet10_s
     ),
     md(
         """
-Do the engines see what the trained networks saw? The same command measures them, on the same images and by the same rules; `-f
-tensorrt` says that the model is an engine.
+## 13. Compare
+
+Do the engines see what the trained networks saw? `compare` measures models of all kinds on the same images, by the same rules: how
+good, how large, and how fast on this computer, one image at a time. Its picture, `compare/comparison.png`, shows where they disagree.
 """
     ),
     code(
         """
-%%tao -o int8 detectnet_v2 evaluate -f tensorrt
-    -e $SPECS_DIR/detectnet_v2_retrain_resnet10_sample.txt
-    -m $USER_EXPERIMENT_DIR/experiment_dir_final/resnet10_detector.trt.int8
-    -k $KEY
-"""
-    ),
-    code(
-        """
-%%tao -o qat_int8 detectnet_v2 evaluate -f tensorrt
-    -e $SPECS_DIR/detectnet_v2_retrain_resnet10_sample_qat.txt
-    -m $USER_EXPERIMENT_DIR/experiment_dir_final/resnet10_detector_qat.trt.int8
-    -k $KEY
+%%tao deploy detectnet_v2 compare
+    -e $SPECS_DIR/detectnet_v2_retrain_resnet10_sample.txt -k $KEY -b 1
+    -m $USER_EXPERIMENT_DIR/experiment_dir_unpruned/weights/resnet10_detector.tlt
+       $USER_EXPERIMENT_DIR/experiment_dir_pruned/resnet10_nopool_bn_detectnet_v2_pruned.tlt
+       $USER_EXPERIMENT_DIR/experiment_dir_retrain/weights/resnet10_detector_pruned.tlt
+       $USER_EXPERIMENT_DIR/experiment_dir_final/resnet10_detector.trt.int8
+       $USER_EXPERIMENT_DIR/experiment_dir_retrain_qat/weights/resnet10_detector_pruned_qat.tlt
+       $USER_EXPERIMENT_DIR/experiment_dir_final/resnet10_detector_qat.trt.int8
+    -r $USER_EXPERIMENT_DIR/compare
 """
     ),
     md(
         """
-## 13. What you have made
-
-The same detector at each step: how good, how large, how fast on this computer (one image at a time). On a CPU an INT8 engine isn't
-always the faster one; on NVIDIA's hardware it is.
+And what you have made, in short. That the retrained network is no worse than the unpruned one, or even better, has a simple reason: it
+has been trained for longer in all. On a CPU an INT8 engine isn't always much faster; on NVIDIA's hardware it is.
 """
     ),
     code(
         """
-gallery.Comparison(
-    {
-        "unpruned": unpruned,
-        "pruned": pruned,
-        "retrained": retrained,
-        "INT8 engine": int8,
-        "retrained with QAT": qat,
-        "INT8 engine with QAT": qat_int8,
-    }
+gallery.Comparison.from_file(
+    experiment / "compare/comparison.json",
+    ["unpruned", "pruned", "retrained", "INT8 engine", "retrained with QAT", "INT8 engine with QAT"],
 )
 """
     ),

@@ -1,5 +1,6 @@
 """The committed notebooks are what their sources say, and the pictures in them can be drawn."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -42,6 +43,16 @@ def test_the_comparison_shows_every_model_and_marks_what_is_unknown():
     assert lines[2].split() == ["unpruned", "0.864", "444,640", "1.90", "3.1"]
     assert lines[3].split() == ["<pruned>", "0.100", "–", "–", "–"]
     assert "&lt;pruned&gt;" in table._repr_html_()
+
+
+def test_a_comparison_is_read_from_the_file_of_the_command(tmp_path):
+    model = {"mAP": 0.5, "parameters": None, "size_mb": 1.25, "latency_ms": {"median": 4.0, "p95": 9.0}}
+    (tmp_path / "comparison.json").write_text(json.dumps({"models": [model, {**model, "parameters": 7}]}))
+    lines = str(gallery.Comparison.from_file(tmp_path / "comparison.json", ["a", "b"])).splitlines()
+    assert lines[2].split() == ["a", "0.500", "–", "1.25", "4.0"]
+    assert lines[3].split() == ["b", "0.500", "7", "1.25", "4.0"]
+    with pytest.raises(ValueError, match="zip"):
+        gallery.Comparison.from_file(tmp_path / "comparison.json", ["a"])
 
 
 def test_the_images_of_a_folder_are_drawn_in_a_grid(tmp_path):
