@@ -14,6 +14,7 @@ from taomagic.spec._resolve_detectnet_v2_data import resolve_augmentation, resol
 from taomagic.spec._resolve_detectnet_v2_training import resolve_training
 from taomagic.spec._resolve_trackers import without_secrets
 from taomagic.spec._rules_detectnet_v2 import RULES
+from taomagic.spec._without_effect import CLUSTERING_WITHOUT_EFFECT, without_effect
 from taomagic.spec.parse import SpecFile, read_spec
 from taomagic.spec.settings_detectnet_v2 import (
     BoxFilterSettings,
@@ -63,11 +64,15 @@ _LAYERS: Final[Mapping[str, tuple[int, ...]]] = {"resnet": (18, 10, 34, 50, 101,
 
 #: Fields that NVIDIA's DetectNet_v2 reads and doesn't use, and neither does the embedded engine.
 _WITHOUT_EFFECT: Final[Mapping[str, str]] = {
-    "model_config.activation": "the architecture decides",
-    "augmentation_config.preprocessing.output_image_min": "pixels go from 0 to 1",
-    "augmentation_config.preprocessing.output_image_max": "pixels go from 0 to 1",
-    "evaluation_config.early_stopping_patience_steps": "early_stopping_annealing_schedule decides",
-    "dataset_export_config": "dataset_convert has a file of its own",
+    "ModelConfig.activation": "the architecture decides",
+    "ModelConfig.BboxObjective.input": "objectives are matched by name",
+    "ModelConfig.CovObjective.input": "objectives are matched by name",
+    "AugmentationConfig.Preprocessing.output_image_min": "pixels go from 0 to 1",
+    "AugmentationConfig.Preprocessing.output_image_max": "pixels go from 0 to 1",
+    "EvaluationConfig.early_stopping_patience_steps": "early_stopping_annealing_schedule decides",
+    "Experiment.dataset_export_config": "dataset_convert has a file of its own",
+    "PostProcessingConfig.TargetClassConfig.confidence_config": "clustering_config decides",
+    **CLUSTERING_WITHOUT_EFFECT,
 }
 
 
@@ -77,8 +82,8 @@ def resolve_experiment(path: Path, *, purpose: Purpose, shown_as: str | None = N
     for name in _REQUIRED[purpose]:
         _require(spec, name)
     check_ranges(spec, RULES)
-    notes = [f"{field} has no effect; {why}" for field, why in _WITHOUT_EFFECT.items() if spec.line_of(field)]
     message = spec.message
+    notes = without_effect(message, _WITHOUT_EFFECT)
     cost = _cost(spec)
     classes = tuple(cost.classes)
     present = {descriptor.name for descriptor, _ in message.ListFields()}

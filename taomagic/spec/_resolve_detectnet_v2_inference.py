@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
 from taomagic.spec import detectnet_v2_pb2
 from taomagic.spec._resolve_detectnet_v2_boxes import clustering
 from taomagic.spec._rules_detectnet_v2 import INFERENCE_RULES
+from taomagic.spec._without_effect import CLUSTERING_WITHOUT_EFFECT, without_effect
 from taomagic.spec.parse import SpecFile, read_spec
 from taomagic.spec.settings_detectnet_v2 import BboxHandlerSettings, InferenceSettings
 from taomagic.spec.validate import broken, check_ranges, missing
@@ -16,6 +18,17 @@ _Spec = SpecFile[detectnet_v2_pb2.Inference]
 
 _RED: Final = (255, 0, 0)
 _HANDLERS: Final = "bbox_handler_config.classwise_bbox_handler_config"
+
+_BUILT: Final = "engines are built by gen_trt_engine or converter"
+#: Fields that the embedded engine has no use for.
+_WITHOUT_EFFECT: Final[Mapping[str, str]] = {
+    "TensorRTConfig.caffemodel": "parser: ETLT reads etlt_model",
+    "TensorRTConfig.prototxt": "parser: ETLT reads etlt_model",
+    "TensorRTConfig.uff_model": "parser: ETLT reads etlt_model",
+    "TensorRTConfig.save_engine": _BUILT,
+    "TensorRTConfig.calibrator_config": _BUILT,
+    **CLUSTERING_WITHOUT_EFFECT,
+}
 
 
 def resolve_inference(path: Path, *, shown_as: str | None = None) -> InferenceSettings:
@@ -30,7 +43,7 @@ def resolve_inference(path: Path, *, shown_as: str | None = None) -> InferenceSe
     if not classes:
         hint = 'For example target_classes: "car"; one line a class, in the order of training.'
         raise missing(spec, "inferencer_config.target_classes", hint=hint)
-    notes = []
+    notes = without_effect(spec.message, _WITHOUT_EFFECT)
     if boxes.HasField("wandb_config") and boxes.wandb_config.enabled:
         notes.append("bbox_handler_config.wandb_config has no effect; pictures stay in the results folder")
     for name in ("input_nodes", "output_nodes"):
