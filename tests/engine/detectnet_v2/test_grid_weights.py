@@ -184,8 +184,7 @@ def test_a_keras_backbone_is_taken_with_its_biases(start: Start):
     assert_taken(start("resnet.hdf5"), portable_state(source), only="backbone.")
 
 
-@pytest.mark.parametrize("network", ["resnet18", "squeezenet"])
-@pytest.mark.parametrize("channels", [3, 1])
+@pytest.mark.parametrize(("network", "channels"), [("resnet18", 3), ("squeezenet", 3), ("squeezenet", 1)])
 @torch.no_grad()
 def test_torchvisions_weights_see_the_same_picture_in_red_green_blue_from_0_to_1(
     start: Start, network: str, channels: int
