@@ -422,9 +422,11 @@ An *engine* is a model made ready for one machine. Where TensorRT and a GPU are 
 ONNX Runtime, and the log says so.
 
 For INT8 the ranges of all values must be known. For the retrained model they are measured, on images that `calibration_tensorfile`
-puts into a file; this is called *post-training quantisation*. The QAT model brings its own ranges.
+puts into a file; this is called *post-training quantisation*. The QAT model brings its own ranges. As `calibration_tensorfile`
+overwrites nothing, what an earlier run of this notebook has left goes first.
 """
     ),
+    code('(experiment / "experiment_dir_final/calibration.tensor").unlink(missing_ok=True)'),
     code(
         """
 %%tao
