@@ -94,10 +94,10 @@ def execute(args: argparse.Namespace, paths: PathMap) -> None:
     if args.launch_cuda_blocking:
         os.environ["CUDA_LAUNCH_BLOCKING"] = "1"  # read when the GPU is used for the first time
     # Imported here: `--help` and a misspelt flag must not wait for torch.
-    importlib.import_module(_module(args.task, args.subtask)).run(args, paths)
+    importlib.import_module(module_of(args.task, args.subtask)).run(args, paths)
 
 
-def _module(task: str, subtask: str) -> str:
+def module_of(task: str, subtask: str) -> str:
     """Return the module that carries out a sub-task."""
     group, _, network = task.rpartition(" ")
     if task == "converter":

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from taomagic.engine.cli import execute, parse_words, write_failure
+from taomagic.engine.cli import execute, module_of, parse_words, write_failure
 from taomagic.engine.console import console_kept, say
 from taomagic.errors import TaoError, UsageProblem
 from taomagic.project.paths import PathMap
@@ -55,7 +55,7 @@ def run(words: Sequence[str]) -> None:
         args.key = _Unshown(args.key)
     paths = PathMap.from_environment()
     # First, so that what is kept below is there, and that what a library sets when it is loaded stays.
-    importlib.import_module(f"taomagic.engine.{args.task}.{args.subtask}")
+    importlib.import_module(module_of(args.task, args.subtask))
     with process_kept():
         try:
             execute(args, paths)
