@@ -247,6 +247,8 @@ def _near(boxes: FloatArray, least: float) -> Iterator[_Block]:
     reach = x1 + np.float32(1.0 - least + 1e-6) * (x2 - x1) + np.float32(1e-3)
     farthest = np.maximum.accumulate(reach)
     all_have_area = bool((area > 0).all())
+    # The same memory for all blocks stays in the cache, which is worth more than anything else here.
+    buffers = np.empty((3, min(_ROWS, count) * count), np.float32)
     lower = np.tri(min(_ROWS, count), dtype=np.bool_)
     for start in range(0, count, _ROWS):
         end = min(start + _ROWS, count)
@@ -256,15 +258,15 @@ def _near(boxes: FloatArray, least: float) -> Iterator[_Block]:
             continue
         first = int(np.searchsorted(farthest, x1[start]))
         before = slice(first, end)
-        # In place: the buffers stay in the cache, which is worth more than anything else here.
-        shared = np.minimum(x2[rows, None], x2[before])
+        shape = end - start, end - first
+        shared, height, top = (buffer[: shape[0] * shape[1]].reshape(shape) for buffer in buffers)
+        np.minimum(x2[rows, None], x2[before], out=shared)
         shared -= x1[rows, None]  # the left side of what is shared: that of the later one
         np.maximum(shared, 0, out=shared)
-        height = np.minimum(y2[rows, None], y2[before])
-        height -= np.maximum(y1[rows, None], y1[before])
+        np.minimum(y2[rows, None], y2[before], out=height)
+        height -= np.maximum(y1[rows, None], y1[before], out=top)
         shared *= height
-        wanted = np.add(part[rows, None], part[before], out=height)
-        hits = shared >= wanted
+        hits = shared >= np.add(part[rows, None], part[before], out=height)
         hits[:, start - first :] &= lower[: end - start, : end - start]
         if not all_have_area:
             hits &= (area[rows] > 0)[:, None]
