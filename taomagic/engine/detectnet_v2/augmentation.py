@@ -88,18 +88,7 @@ def augment(
     matrix = draw_spatial(rng, settings)
     colours = draw_colours(rng, settings)
     if not np.array_equal(matrix, np.eye(3)):
-        size = (settings.output_width, settings.output_height)
-        image = np.asarray(
-            cv2.warpAffine(
-                image,
-                matrix[:2],
-                size,
-                flags=cv2.INTER_LINEAR,
-                borderMode=cv2.BORDER_CONSTANT,
-                borderValue=(FILL * 255,) * 3,
-            ),
-            np.uint8,
-        )
+        image = warped(image, matrix)
         objects = objects.moved(transformed(objects.boxes, matrix))
     if colours is None or settings.output_channel != 3:
         return as_floats(image), tidy(objects, settings)
@@ -107,6 +96,33 @@ def augment(
     colours[:, :3] /= 255
     pixels = np.asarray(cv2.transform(image.astype(np.float32), colours.astype(np.float32)), np.float32)
     return np.clip(pixels, 0, 1, out=pixels), tidy(objects, settings)
+
+
+def warped(image: Image, matrix: Matrix) -> Image:
+    """Return an image after a map of its pixels' middles, at its own size, bilinear, mid-grey from outside."""
+    height, width = image.shape[:2]
+    linear, shift = matrix[:2, :2], matrix[:2, 2]
+    flips = np.diag(linear)
+    if np.array_equal(np.abs(linear), np.eye(2)) and np.array_equal(shift, np.rint(shift)):
+        # Flips and whole pixels, which is all that NVIDIA's own files ask for, need no interpolation.
+        code = {(-1, 1): 1, (1, -1): 0, (-1, -1): -1}.get((int(flips[0]), int(flips[1])))
+        flipped = image if code is None else cv2.flip(image, code)
+        moved = shift - np.where(flips < 0, (width - 1, height - 1), 0)
+        x, y = np.clip(moved, (-width, -height), (width, height)).astype(int).tolist()
+        canvas = np.full(image.shape, round(FILL * 255), np.uint8)
+        canvas[max(0, y) : height + min(0, y), max(0, x) : width + min(0, x)] = flipped[
+            max(0, -y) : height + min(0, -y), max(0, -x) : width + min(0, -x)
+        ]
+        return canvas
+    turned = cv2.warpAffine(
+        image,
+        matrix[:2],
+        (width, height),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(FILL * 255,) * 3,
+    )
+    return np.asarray(turned, np.uint8)
 
 
 def as_floats(image: Image) -> FloatImage:

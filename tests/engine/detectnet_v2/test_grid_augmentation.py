@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from taomagic.engine.detectnet_v2.augmentation import (
     to_input,
     transformed,
     unchanged,
+    warped,
 )
 from taomagic.engine.detectnet_v2.records import Objects
 
@@ -147,6 +149,25 @@ def test_boxes_go_where_their_pixels_go(changes: dict[str, float], seed: int) ->
         assert seen[1] >= y1 - 1.5
         assert seen[2] <= x2 + 1.5
         assert seen[3] <= y2 + 1.5
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    shift=st.tuples(st.integers(-120, 120), st.integers(-80, 80)),
+    flip=st.tuples(st.booleans(), st.booleans()),
+)
+def test_whole_pixels_are_moved_as_interpolation_would(
+    shift: tuple[int, int], flip: tuple[bool, bool]
+) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
+    signs = [-1.0 if one else 1.0 for one in flip]
+    ends = [side - 1 if one else 0 for side, one in zip((96, 64), flip, strict=True)]
+    matrix = np.array([[signs[0], 0, ends[0] + shift[0]], [0, signs[1], ends[1] + shift[1]], [0, 0, 1]])
+    quick = warped(image, matrix)
+    slow = cv2.warpAffine(
+        image, matrix[:2], (96, 64), borderMode=cv2.BORDER_CONSTANT, borderValue=(127.5,) * 3
+    )
+    assert np.array_equal(quick, slow)
 
 
 def test_a_flip_mirrors_pixels_exactly() -> None:
