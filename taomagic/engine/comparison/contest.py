@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
 
+from taomagic.engine.comparison.timing import in_turn
 from taomagic.engine.data.images import Image
 from taomagic.engine.evaluation.average_precision import Evaluation
 from taomagic.engine.evaluation.matching import ImageDetections
-
-#: Runs that a latency is taken from, at least and at most; within these, as many as fit into the time.
-_RUNS = (7, 60)
-_SECONDS = 1.5
 
 
 @dataclass(frozen=True)
@@ -164,7 +161,7 @@ def time_all(results: Sequence[Result], images: Tensor, batch_sizes: Sequence[in
     for size in sorted({1, *batch_sizes}):
         index = np.resize(np.arange(len(images)), size)
         batch = images[index]
-        times = _times([result.contender.find for result in results], batch)
+        times = in_turn([partial(result.contender.find, batch) for result in results])
         for result, seconds in zip(results, times, strict=True):
             median = statistics.median(seconds)
             if size == 1:
@@ -172,22 +169,6 @@ def time_all(results: Sequence[Result], images: Tensor, batch_sizes: Sequence[in
                 result.latency_ms = {"median": 1000 * median, "p95": 1000 * tail}
             if size in batch_sizes:
                 result.throughput[size] = size / median
-
-
-def _times(runs: Sequence[Callable[[Tensor], Any]], batch: Tensor) -> list[list[float]]:
-    for run in runs:
-        run(batch)  # the first time, memory is laid out
-    taken: list[list[float]] = [[] for _ in runs]
-    least, most = _RUNS
-    start = time.perf_counter()
-    while len(taken[0]) < least or (
-        len(taken[0]) < most and time.perf_counter() - start < _SECONDS * len(runs)
-    ):
-        for run, seconds in zip(runs, taken, strict=True):
-            begin = time.perf_counter()
-            run(batch)
-            seconds.append(time.perf_counter() - begin)
-    return taken
 
 
 def verdicts(results: Sequence[Result], max_drop: float) -> tuple[list[str], Result]:

@@ -60,6 +60,14 @@ def cache_text(ranges: Mapping[str, float], *, version: int = CACHE_VERSION) -> 
     return "\n".join(lines) + "\n"
 
 
+def as_stored(ranges: Mapping[str, float]) -> dict[str, float]:
+    """Return ranges as they come back from a cache, so that an engine is the same without one."""
+    return {
+        name: struct.unpack(">f", struct.pack(">f", limit / _STEPS))[0] * _STEPS
+        for name, limit in ranges.items()
+    }
+
+
 def read_cache(path: Path, *, shown_as: str = "") -> dict[str, float]:
     """Read a calibration cache, ours or one that TensorRT wrote.
 

@@ -20,12 +20,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import struct
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from taomagic import __version__
+from taomagic.engine.converter.processor import multiplies_bytes
 from taomagic.engine.converter.runtime import Engine, OnnxEngine, Profile
 from taomagic.engine.storage import nvidia_codec
 from taomagic.engine.storage.atomic import atomic_write
@@ -33,6 +35,8 @@ from taomagic.engine.storage.container import read_container
 from taomagic.engine.storage.foreign import FIRST_BYTES, Form, describe, form_of
 from taomagic.engine.storage.header import Kind, cut_short, damaged, open_model_file
 from taomagic.errors import ModelFileProblem
+
+logger = logging.getLogger(__name__)
 
 MAGIC = b"\x89TAOE\r\n\x1a"
 VERSION = 1
@@ -243,6 +247,14 @@ def open_engine(path: str | Path, key: str = "", *, shown_as: str = "", threads:
             return tensorrt.open_plan(path, shown_as=place)
         if head.startswith(MAGIC):
             header, model = read_engine(path, shown_as=place)
+            # Weights of eight bits overflow on x86 without VNNI; such an engine was built elsewhere.
+            exact = header.notes.get("weight_bits") == 8 and not multiplies_bytes()
+            if exact:
+                logger.warning(
+                    "%s was built on a processor that multiplies bytes faster than this one; here it is exact and "
+                    "slow. Build it again here.",
+                    place,
+                )
             return OnnxEngine(
                 model,
                 header.metadata(),
@@ -250,6 +262,7 @@ def open_engine(path: str | Path, key: str = "", *, shown_as: str = "", threads:
                 input_name=header.input_name,
                 kind=f"{header.precision.upper()} engine",
                 threads=threads,
+                exact=exact,
                 shown_as=place,
             )
         model = read_exported(path, key, shown_as=place)

@@ -25,8 +25,8 @@ PERCENTILE: Final = 99.99
 BINS: Final = 2048
 #: Positive steps of a signed byte.
 LEVELS: Final = 128
-#: Bins between two candidates for the limit of the entropy method: a hundredth of the range at most.
-_STRIDE: Final = 8
+#: Bins between two candidates for the limit of the entropy method, in a first look at all and a second around the best.
+_STRIDES: Final = (64, 8)
 
 
 class Histogram:
@@ -98,23 +98,28 @@ def _entropy_bins(counts: npt.NDArray[np.int64]) -> int:
     end = int(filled[-1]) + 1
     if end <= LEVELS:
         return end
+    coarse, fine = _STRIDES
+    best = _best(hist, (*range(LEVELS, end, coarse), end))
+    return _best(hist, [*range(max(LEVELS, best - coarse), min(end, best + coarse), fine), best])
+
+
+def _best(hist: npt.NDArray[np.float64], candidates: Sequence[int]) -> int:
+    """Return which number of bins loses least."""
     present = hist > 0
+    counted = present.astype(np.int64)
     total = hist.sum()
-    best, best_bins = np.inf, end
-    for bins in (*range(LEVELS, end, _STRIDE), end):
+    losses = []
+    for bins in candidates:
         kept = hist[:bins]
-        outliers = total - kept.sum()
         starts = np.arange(LEVELS) * bins // LEVELS
-        sizes = np.diff(np.append(starts, bins))
+        sizes = np.diff(starts, append=bins)
         levels = np.add.reduceat(kept, starts)
-        used = np.add.reduceat(present[:bins].astype(np.int64), starts)
-        candidate = np.repeat(np.divide(levels, used, out=np.zeros(LEVELS), where=used > 0), sizes)
+        used = np.add.reduceat(counted[:bins], starts)
+        spread = np.repeat(np.divide(levels, used, out=np.zeros(LEVELS), where=used > 0), sizes)
         reference = kept.copy()
-        reference[-1] += outliers
-        divergence = _divergence(reference, np.where(present[:bins], candidate, 0.0))
-        if divergence < best:
-            best, best_bins = divergence, bins
-    return best_bins
+        reference[-1] += total - kept.sum()
+        losses.append(_divergence(reference, np.where(present[:bins], spread, 0.0)))
+    return candidates[int(np.argmin(losses))]
 
 
 def _divergence(reference: npt.NDArray[np.float64], candidate: npt.NDArray[np.float64]) -> float:

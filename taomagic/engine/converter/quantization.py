@@ -15,17 +15,15 @@ eight-bit weights overflow; there they get seven. Exact arithmetic with eight bi
 from __future__ import annotations
 
 import logging
-import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import onnx
 
 from taomagic.engine.converter import graph
+from taomagic.engine.converter.processor import multiplies_bytes
 from taomagic.errors import DataProblem, ModelFileProblem
 
 #: Operators that ONNX Runtime computes in eight bits, and that pass eight bits on.
@@ -85,7 +83,8 @@ def quantize(
     source = _recent(model, shown_as)
     _name_nodes(source)
     layers = graph.multiplying_nodes(source)
-    nodes = _nodes_in_bytes(source, ranges)
+    # A network that has nothing but what had better stay in float32 gets what was asked for all the same.
+    nodes = _nodes_in_bytes(source, ranges) or _nodes_in_bytes(source, ranges, sparing=False)
     chosen = sum(node.name in nodes for node in layers)
     if not chosen:
         names = graph.tensors_to_calibrate(source)
@@ -120,27 +119,11 @@ def quantize(
     return Quantized(result, chosen, len(layers), bits)
 
 
-@cache
-def multiplies_bytes() -> bool:
-    """Tell whether this processor adds up products of bytes without overflow (VNNI on x86; always on ARM)."""
-    if platform.machine().lower() not in {"x86_64", "amd64", "i686"}:
-        return True
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False  # not Linux: seven bits are right everywhere
-    flags = next((line for line in text.splitlines() if line.startswith("flags")), "")
-    return "vnni" in flags
-
-
-def _nodes_in_bytes(model: onnx.ModelProto, ranges: Mapping[str, float]) -> set[str]:
-    """Return the names of the nodes that compute in eight bits."""
+def _nodes_in_bytes(model: onnx.ModelProto, ranges: Mapping[str, float], *, sparing: bool = True) -> set[str]:
+    """Return the names of the nodes that compute in eight bits; ``sparing`` leaves out heads and the first one."""
     known = set(_with_fused(model, ranges))
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    heads = graph.heads(model)
-    layers = graph.multiplying_nodes(model)
-    if len(heads) == len(layers):
-        heads = set()  # all there is
+    heads = graph.heads(model) if sparing else set()
     nodes: set[str] = set()
     for node in graph.body(model):
         activations = [name for name in node.input if name and name not in constants]
@@ -150,7 +133,7 @@ def _nodes_in_bytes(model: onnx.ModelProto, ranges: Mapping[str, float]) -> set[
         if node.op_type in graph.MULTIPLYING and (weights is None or node.name in heads):
             continue
         stem = node.op_type == "Conv" and weights is not None and weights.dims[1] < _FEW_CHANNELS
-        if stem and not _is_depthwise(node):
+        if sparing and stem and not _is_depthwise(node):
             continue
         nodes.add(node.name)
     return _without_stranded(model, nodes)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from taomagic.engine.console import progress, say
 from taomagic.engine.converter.build import Source
 from taomagic.engine.converter.calibration import calibrate
-from taomagic.engine.converter.calibration_cache import read_cache, read_scales, write_cache
+from taomagic.engine.converter.calibration_cache import as_stored, read_cache, read_scales, write_cache
 from taomagic.engine.converter.calibration_data import (
     Preparation,
     choose_images,
@@ -97,6 +97,7 @@ def find_ranges(
             hint="Give images with --cal_image_dir FOLDER, a tensor file with --cal_data_file FILE, an earlier cache "
             "with --cal_cache_file FILE, or the scales of a training with enable_qat with --cal_json_file FILE.",
         )
+    ranges = as_stored(ranges)
     if cache is not None:
         write_cache(cache, ranges)
         say(f"Saved: {paths.to_container(cache)}")
