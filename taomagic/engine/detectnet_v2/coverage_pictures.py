@@ -40,8 +40,8 @@ def draw_coverage(
     cells = coverage.cpu().numpy()
     pictures = []
     for index, image in enumerate(images.cpu().numpy()):
-        pixels = np.ascontiguousarray((image.transpose(1, 2, 0) * 255).astype(np.uint8))
-        picture = pixels if pixels.shape[2] == 3 else cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
+        pixels = (image.transpose(1, 2, 0) * 255).astype(np.uint8)
+        picture = np.ascontiguousarray(pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2))
         for channel, name in enumerate(layout.classes):
             if name in thresholds:
                 colour = _colour(channel, len(layout.classes))
