@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from taomagic.engine.data.images import read, resize_lanczos
+from taomagic.engine.data.images import GREY_SHARES, read, resize_lanczos
 from taomagic.errors import DataProblem, ModelFileProblem
 
 logger = logging.getLogger(__name__)
@@ -20,7 +20,6 @@ logger = logging.getLogger(__name__)
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png"})
 #: The same images each time.
 _SEED = 42
-_GREY_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class Preparation:
         channels, height, width = self.shape
         image = resize_lanczos(read(path), width, height).astype(np.float32)
         if channels == 1:
-            image = (image @ _GREY_WEIGHTS)[..., None]
+            image = (image @ GREY_SHARES)[..., None]
         elif self.order == "BGR":
             image = image[..., ::-1]
         prepared = (image - np.array(self.mean, np.float32)) * np.float32(self.scale)
