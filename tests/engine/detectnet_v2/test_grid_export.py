@@ -26,10 +26,10 @@ from taomagic.errors import UsageProblem
 from taomagic.spec.detectnet_v2 import DetectNetExperiment, read_experiment
 from tests.engine.export.integers import insert_integers
 
+#: One of each family: what differs only in the number of equal blocks needn't be exported twice.
 BACKBONES = [
-    ("resnet", 10), ("resnet", 18), ("resnet", 34), ("resnet", 50), ("resnet", 101),
-    ("vgg", 16), ("vgg", 19), ("googlenet", 0), ("mobilenet_v1", 0), ("mobilenet_v2", 0), ("squeezenet", 0),
-    ("efficientnet_b0", 0),
+    ("resnet", 10), ("resnet", 18), ("resnet", 50), ("vgg", 16), ("googlenet", 0), ("mobilenet_v1", 0),
+    ("mobilenet_v2", 0), ("squeezenet", 0), ("efficientnet_b0", 0),
 ]  # fmt: skip
 SPEC = Path(__file__).parents[3] / "specs" / "detectnet_v2" / "detectnet_v2_train_resnet18_kitti.txt"
 
