@@ -132,7 +132,8 @@ def _is_ours_alone(command: Command, context: Context) -> bool:
     """Tell whether only the embedded engine has a sub-task, and no image of ours is wished for."""
     theirs = catalog.container_subtasks(command.group, command.task) or ()
     own = context.environ.get(IMAGE_VARIABLE, "").strip()
-    return engine_runs(command) and command.subtask not in theirs and not own
+    # A task without sub-tasks, the converter, is theirs too.
+    return engine_runs(command) and command.subtask not in ("", *theirs) and not own
 
 
 def shown_engine_tasks() -> str:
