@@ -98,12 +98,16 @@ def _inference(job: Job, _: Result | Snapshot) -> list[Drawing | None]:
 def _show(_: Job, result: Result | Snapshot) -> list[Drawing | None]:
     sheets = sources.written_pictures(result.artefacts)
     learnt = [each for each in sheets if each.path.name.startswith("coverage_")]
-    return [
-        sheet([*learnt, *(each for each in sheets if each not in learnt)], "What the network learns"),
-    ]
+    targets = [each for each in sheets if each not in learnt]
+    return [sheet([*learnt, *targets], "What the network learns")]
+
+
+def _compare(_: Job, result: Result | Snapshot) -> list[Drawing | None]:
+    return [sheet(sources.written_pictures(result.artefacts), "Where the models disagree")]
 
 
 _STAGES: dict[str, Callable[[Job, Result | Snapshot], list[Drawing | None]]] = {
+    "compare": _compare,
     "dataset_convert": _dataset_convert,
     "evaluate": _evaluate,
     "inference": _inference,

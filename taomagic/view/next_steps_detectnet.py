@@ -14,8 +14,10 @@ Step = tuple[str, str]
 
 _TASK = "%tao detectnet_v2"
 _PRETRAINED = re.compile(r'^\s*pretrained_model_file\s*:\s*"([^"\n]{1,500})"', re.MULTILINE)
-#: The threshold of NVIDIA's notebook; with its regularisation weights are that small.
-_THRESHOLD = "0.0000052"
+_NETWORK = re.compile(r"(?:resnet|vgg|darknet)\d{1,3}")
+#: The threshold of NVIDIA's notebook, after a long training whose regulariser makes weights that small; and the one of
+#: the sample notebook, after a short training.
+_THRESHOLD, _SAMPLE_THRESHOLD = "0.0000052", "0.78"
 
 
 def steps(subtask: str, spec: str, model: str, environ: Mapping[str, str]) -> list[Step]:
@@ -36,25 +38,26 @@ def steps(subtask: str, spec: str, model: str, environ: Mapping[str, str]) -> li
     match subtask:
         case "dataset_convert":
             title = "Train with these records"
-            found = [_train(title, specs.named("train"), "experiment_dir_unpruned", "resnet18_detector")]
+            found = [_train(title, specs.named("train"), "experiment_dir_unpruned", "")]
         case "prune" if model:
             title, retrain = "Train the smaller model again", specs.named("retrain")
             found = [
                 _evaluate(specs.named("train"), model),
-                _train(title, retrain, "experiment_dir_retrain", "resnet18_detector_pruned"),
+                _train(title, retrain, "experiment_dir_retrain", "_pruned"),
             ]
         case "train" if model and kind == "train":
-            found = [_evaluate(spec, model), _prune(model, specs), _export(spec, model)]
+            found = [_evaluate(spec, model), _prune(spec, model, specs), _export(spec, model)]
         case "train" if model:
             found = [_evaluate(spec, model), _inference(specs, model, kind), _export(spec, model)]
             if kind == "retrain":
                 title, qat = "Train it with quantisation in mind", specs.named("retrain", "_qat")
-                found.insert(
-                    2, _train(title, qat, "experiment_dir_retrain_qat", "resnet18_detector_pruned_qat")
-                )
+                found.insert(2, _train(title, qat, "experiment_dir_retrain_qat", "_pruned_qat"))
         case "evaluate" if model.endswith((".tlt", ".hdf5")):
             whole = kind == "train" and "prune" not in model
-            found = [_prune(model, specs) if whole else _inference(specs, model, kind), _export(spec, model)]
+            found = [
+                _prune(spec, model, specs) if whole else _inference(specs, model, kind),
+                _export(spec, model),
+            ]
         case "export" if model.endswith((".onnx", ".etlt")):
             found = [_engine(spec, model)]
     return found
@@ -96,7 +99,14 @@ def _kind_of(spec: str) -> str:
     return "retrain" if "retrain" in name else "train"
 
 
-def _train(title: str, spec: str, folder: str, name: str) -> Step:
+def _detector(spec: str) -> str:
+    """Return what NVIDIA's notebook calls the model of a spec: ``resnet18_detector``."""
+    found = _NETWORK.search(PurePosixPath(spec).name)
+    return f"{found[0] if found else 'resnet18'}_detector"
+
+
+def _train(title: str, spec: str, folder: str, end: str) -> Step:
+    name = f"{_detector(spec)}{end}"
     return title, f"{_TASK} train -e {spec} -r $USER_EXPERIMENT_DIR/{folder} -n {name} -k $KEY"
 
 
@@ -104,12 +114,14 @@ def _evaluate(spec: str, model: str) -> Step:
     return "Evaluate this model", f"{_TASK} evaluate -e {_word(spec) or 'SPEC'} -m {_word(model)} -k $KEY"
 
 
-def _prune(model: str, specs: _Specs) -> Step:
-    name = f"resnet18_nopool_bn_detectnet_v2_pruned{PurePosixPath(model).suffix}"
+def _prune(spec: str, model: str, specs: _Specs) -> Step:
+    network = _detector(spec).removesuffix("_detector")
+    name = f"{network}_nopool_bn_detectnet_v2_pruned{PurePosixPath(model).suffix}"
+    threshold = _SAMPLE_THRESHOLD if PurePosixPath(spec).stem.endswith("_sample") else _THRESHOLD
     target = specs.pruned_model() or f"$USER_EXPERIMENT_DIR/experiment_dir_pruned/{name}"
     return (
         "Prune it",
-        f"{_TASK} prune -m {_word(model)} -o {_word(target)} -eq union -pth {_THRESHOLD} -k $KEY",
+        f"{_TASK} prune -m {_word(model)} -o {_word(target)} -eq union -pth {threshold} -k $KEY",
     )
 
 
@@ -125,7 +137,7 @@ def _inference(specs: _Specs, model: str, kind: str) -> Step:
 
 def _export(spec: str, model: str) -> Step:
     qat = "_qat" if _kind_of(spec) == "qat" else ""
-    onnx = f"$USER_EXPERIMENT_DIR/experiment_dir_final/resnet18_detector{qat}.onnx"
+    onnx = f"$USER_EXPERIMENT_DIR/experiment_dir_final/{_detector(spec)}{qat}.onnx"
     words = f"{_TASK} export -m {_word(model)} -e {_word(spec) or 'SPEC'} -o {onnx} --gen_ds_config -k $KEY"
     return "Export it for other programs", words
 

@@ -212,6 +212,10 @@ def test_sheets_that_were_drawn_are_shown_what_a_model_says_first(job: Make, pro
     assert drawing.title == "What the network learns"
     assert len(drawing.svg) < draw_pictures.MAX_SHEET_BYTES + 1000
     ET.fromstring(drawing.svg)
+    compared = job(
+        f"deploy detectnet_v2 compare -e spec.txt -m a b -r {ROOT}", f"Saved: {ROOT}/images/coverage_0.png\n"
+    )
+    assert titles(compared) == ["Where the models disagree"]
     (project / "images" / "coverage_0.png").write_bytes(b"\x89PNG\r\n\x1a\n0000IHDR\0\0\0\1\0\0\0\1")
     assert titles(done) == []
 

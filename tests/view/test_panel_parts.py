@@ -86,6 +86,9 @@ def test_detectnet_v2_goes_the_way_of_nvidias_notebook(tmp_path: Path) -> None:
     [engine] = commands("export", "-e", retrain, wrote=f"{root}_final/m.onnx")
     assert engine.startswith(f"%tao deploy detectnet_v2 gen_trt_engine -m {mine}_final/m.onnx -e {retrain}")
     assert commands("train", "-e", train) == [], "no model, no step"
+    small = commands("train", "-e", "/x/detectnet_v2_train_resnet10_sample.txt", wrote=unpruned)
+    assert "-pth 0.78" in small[1]
+    assert "resnet10_detector.onnx" in small[2]
 
 
 @pytest.mark.parametrize("task", ["ssd", "detectnet_v2"])
