@@ -46,8 +46,8 @@ def test_a_backend_that_was_chosen_elsewhere_is_not_overruled(
 
 
 def test_only_what_the_embedded_engine_knows_runs_here() -> None:
-    with pytest.raises(EnvironmentProblem, match="can't run detectnet_v2 prune"):
-        backends.require_here(replace(PRUNE, task="detectnet_v2"), None, {})
+    with pytest.raises(EnvironmentProblem, match="can't run yolo_v4 prune"):
+        backends.require_here(replace(PRUNE, task="yolo_v4"), None, {})
     with pytest.raises(EnvironmentProblem, match="ssd run"):
         backends.require_here(parse_command(["ssd", "run", "ls"]), None, {})
 
