@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from taomagic.engine.converter import tensorrt
 from taomagic.engine.converter.build import prepare
 from taomagic.engine.converter.command import check_precision, make_engine
 from taomagic.engine.converter.ranges import find_ranges
@@ -31,7 +32,12 @@ def is_wanted(args: argparse.Namespace) -> bool:
 
 
 def check_wishes(
-    args: argparse.Namespace, paths: PathMap, *, quantized: bool, folders: Sequence[str]
+    args: argparse.Namespace,
+    paths: PathMap,
+    *,
+    quantized: bool,
+    folders: Sequence[str],
+    only_tensorrt: str = "",
 ) -> None:
     """Refuse, before anything is written, what can't be built; say which flags have no effect.
 
@@ -45,12 +51,16 @@ def check_wishes(
         Whether the network is quantisation-aware, and so brings its scales.
     folders
         Image folders of the spec, with which a calibration can be made if nothing else is given.
+    only_tensorrt
+        The flag by which the model has operators that only TensorRT knows, if it has some.
 
     Raises
     ------
     UsageProblem
-        Batch sizes in the wrong order; nothing to calibrate with.
+        Batch sizes in the wrong order; nothing to calibrate with; operators that nothing here runs.
     """
+    if only_tensorrt and is_wanted(args):
+        _check_tensorrt(args, only_tensorrt)
     check_precision(_for_engine(args))
     if args.data_type == "fp16" and not args.engine_file:
         logger.warning(
@@ -80,6 +90,22 @@ def check_wishes(
             where=f"{args.task} export",
             hint="Give images with --cal_image_dir FOLDER, a tensor file with --cal_data_file FILE (detectnet_v2 "
             "calibration_tensorfile writes one), or an earlier cache with --cal_cache_file FILE.",
+        )
+
+
+def _check_tensorrt(args: argparse.Namespace, flag: str) -> None:
+    if args.data_type == "int8":
+        raise UsageProblem(
+            f"{flag} and --data_type int8 don't go together: calibration runs the model in ONNX Runtime, which lacks "
+            "TensorRT's plugins",
+            where=f"{args.task} export",
+            hint="Leave --nms out; TensorRT runs the standard operators, too.",
+        )
+    if lacking := tensorrt.missing():
+        raise UsageProblem(
+            f"{flag} with --engine_file needs TensorRT, and {lacking}",
+            where=f"{args.task} export",
+            hint="Leave --engine_file out and build the engine where TensorRT is, or leave --nms out.",
         )
 
 

@@ -42,6 +42,8 @@ class Plan:
         What DeepStream has to know.
     image_folders
         Folders of the spec, as written, with whose images a calibration can be made.
+    only_tensorrt
+        The flag by which the model has operators that only TensorRT knows, if it has some.
     """
 
     model: nn.Module
@@ -51,6 +53,7 @@ class Plan:
     outputs: tuple[str, ...]
     deepstream: DeepStreamModel
     image_folders: tuple[str, ...] = ()
+    only_tensorrt: str = ""
 
 
 def run(
@@ -81,7 +84,13 @@ def run(
     plan = prepare(args, paths)
     scales_file = _scales_file(args, paths, plan.architecture)
     _check_files(args, paths, target)
-    check_wishes(args, paths, quantized=plan.architecture.quantized, folders=plan.image_folders)
+    check_wishes(
+        args,
+        paths,
+        quantized=plan.architecture.quantized,
+        folders=plan.image_folders,
+        only_tensorrt=plan.only_tensorrt,
+    )
     status.write("STARTED", f"Starting {title} export.")
     if args.onnx_route is not None:
         logger.info("--onnx_route %s: taomagic writes ONNX itself, the same on every route.", args.onnx_route)

@@ -54,6 +54,7 @@ def _prepare(args: argparse.Namespace, paths: PathMap) -> Plan:
         outputs=OUTPUTS[suppression],
         deepstream=deepstream_model(model.architecture, experiment, suppression),
         image_folders=tuple(image_folders(args, paths)),
+        only_tensorrt="" if suppression == "onnx" else f"--nms {suppression}",
     )
 
 

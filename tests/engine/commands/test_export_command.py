@@ -275,6 +275,21 @@ REFUSED = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("flags", [INT8, ("--engine_file", f"{ROOT}/out/m.engine")])
+def test_a_plugin_of_tensorrt_needs_tensorrt_for_an_engine(
+    export: Run, folder: Path, flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("taomagic.engine.converter.tensorrt.missing", lambda: "TensorRT isn't installed here")
+    code, output = export("ssd", "-k", KEY, "-o", f"{ROOT}/out/m.etlt", "--nms", "nms_dynamic_trt", *flags)
+    assert code == 1
+    assert "--nms nms_dynamic_trt" in output
+    assert "HINT: Leave" in output
+    assert not list(folder.iterdir())
+    code, output = export("ssd", "-k", KEY, "-o", f"{ROOT}/out/m.onnx", "--nms", "efficient_nms_trt")
+    assert code == 0, output
+    assert onnx.load(folder / "m.onnx").graph.node[-1].op_type == "EfficientNMS_TRT"
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_is_refused_before_anything_is_written(export: Run, folder: Path, case: str) -> None:
     words, message = REFUSED[case]
