@@ -146,7 +146,10 @@ def build_engine(
         return
     engine = paths.to_host(args.engine_file)
     engine.parent.mkdir(parents=True, exist_ok=True)
-    profile = Profile(args.min_batch_size, args.opt_batch_size, args.max_batch_size)
+    fixed = args.static_batch_size
+    # A model of a fixed batch size takes no other, whatever the defaults of the batch sizes say.
+    sizes = (fixed,) * 3 if fixed > 0 else (args.min_batch_size, args.opt_batch_size, args.max_batch_size)
+    profile = Profile(*sizes)
     make_engine(wishes, paths, source, profile, engine, folders, scales=known)
 
 

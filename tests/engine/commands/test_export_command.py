@@ -147,6 +147,19 @@ def test_a_fixed_batch_and_another_operator_set(export: Run, folder: Path) -> No
     model = onnx.load(folder / "m.onnx")
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 2
     assert model.opset_import[0].version == 15
+    words = (
+        "-k",
+        KEY,
+        "-o",
+        f"{ROOT}/out/m.onnx",
+        "--static_batch_size",
+        "32",
+        "--engine_file",
+        f"{ROOT}/out/m.engine",
+    )
+    code, output = export("detectnet_v2", *words)
+    assert code == 0, output
+    assert open_engine(folder / "m.engine").metadata["batch"] == {"min": 32, "opt": 32, "max": 32}
 
 
 @pytest.mark.parametrize("task", NETWORKS)
