@@ -7,7 +7,8 @@ import argparse
 from taomagic.engine.detectnet_v2 import weights
 from taomagic.engine.detectnet_v2.gen_trt_engine import image_folders
 from taomagic.engine.detectnet_v2.model import Architecture
-from taomagic.engine.detectnet_v2.onnx_export import BOXES, COVERAGE, INPUT, INPUT_SCALE, export_with_scales
+from taomagic.engine.detectnet_v2.onnx_export import INPUT, INPUT_SCALE, export_with_scales
+from taomagic.engine.detectnet_v2.predictor import BOXES, COVERAGE
 from taomagic.engine.export.command import Plan
 from taomagic.engine.export.command import run as run_export
 from taomagic.engine.export.deepstream import DeepStreamModel

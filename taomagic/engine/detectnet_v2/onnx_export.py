@@ -8,13 +8,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from taomagic.engine.detectnet_v2.model import DetectNet
+from taomagic.engine.detectnet_v2.predictor import BOXES, COVERAGE
 from taomagic.engine.detectnet_v2.targets import STRIDE
 from taomagic.engine.export.onnx import Exported, export_network
 from taomagic.spec.settings_detectnet_v2 import DetectNetExperiment
 
 INPUT = "input_1"
-COVERAGE = "output_cov/Sigmoid"
-BOXES = "output_bbox/BiasAdd"
 #: The network sees levels between 0 and 1.
 INPUT_SCALE = 1 / 255
 

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from taomagic.engine.detectnet_v2.export import deepstream_model
 from taomagic.engine.detectnet_v2.model import Architecture, DetectNet
-from taomagic.engine.detectnet_v2.onnx_export import BOXES, COVERAGE, INPUT, export_with_scales
+from taomagic.engine.detectnet_v2.onnx_export import INPUT, export_with_scales
+from taomagic.engine.detectnet_v2.predictor import BOXES, COVERAGE
 from taomagic.engine.export.deepstream import write_deepstream_files
 from taomagic.engine.quantization import QuantizedConv2d, quantizers, without_quantization
 from taomagic.engine.quantization.fake_quantize import fake_quantize_weight
