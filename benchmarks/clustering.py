@@ -81,7 +81,7 @@ def with_scikit_learn() -> Callable[[Boxes, Boxes], Labels] | None:
         return None
 
     def run(boxes: Boxes, weights: Boxes) -> Labels:
-        found = DBSCAN(eps=EPS, min_samples=LEAST, metric="precomputed")
+        found = DBSCAN(eps=EPS, min_samples=int(LEAST), metric="precomputed")
         return np.asarray(found.fit_predict(distances(boxes, boxes), sample_weight=weights), np.int64)
 
     return run
