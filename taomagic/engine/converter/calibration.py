@@ -61,9 +61,15 @@ def calibrate(
     watched = _with_outputs(model, [name for name in names if name != input_name])
     session = open_session(watched.SerializeToString(), shown_as=shown_as)
     wanted = [entry.name for entry in session.get_outputs() if entry.name in set(names)]
-    shape = [
-        size if isinstance(size, int) and size > 0 else None for size in session.get_inputs()[0].shape[1:]
-    ]
+    inputs = {entry.name: entry.shape for entry in session.get_inputs()}
+    if len(inputs) > 1:
+        raise DataProblem(
+            f"the model wants more than images ({', '.join(name for name in inputs if name != input_name)}), so it "
+            "can't be calibrated here",
+            where=shown_as,
+            hint="Give a finished cache with --cal_cache_file, or build fp32 or fp16.",
+        )
+    shape = [size if isinstance(size, int) and size > 0 else None for size in inputs[input_name][1:]]
     histograms = {name: Histogram() for name in names}
     count = 0
     for images in batches:

@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,8 @@ from taomagic.engine.converter.calibration import calibrate
 from taomagic.engine.converter.calibration_cache import cache_text, read_cache, read_scales, write_cache
 from taomagic.engine.converter.calibration_data import Preparation, choose_images
 from taomagic.engine.converter.histograms import BINS, METHODS, Histogram
-from taomagic.errors import DataProblem, ModelFileProblem
+from taomagic.engine.converter.runtime import OnnxEngine, Profile
+from taomagic.errors import DataProblem, ModelFileProblem, UsageProblem
 from tests.engine.converter.engine_cases import convolutional, images
 
 magnitudes = st.floats(2.0**-10, 2.0**16, width=32)
@@ -112,6 +114,24 @@ def test_bad_calibration_data_is_refused() -> None:
         calibrate(source.simplified, [], input_name="Input")
     with pytest.raises(DataProblem, match="aren't finite"):
         calibrate(source.simplified, [np.full((1, 3, 16, 16), np.inf, np.float32)], input_name="Input")
+
+
+def test_a_model_that_wants_more_than_images_is_not_calibrated() -> None:
+    model = onnx.load_from_string(convolutional())
+    model.graph.input.append(
+        onnx.helper.make_tensor_value_info("image_shape", onnx.TensorProto.FLOAT, ["N", 2])
+    )
+    model.graph.node.append(onnx.helper.make_node("Identity", ["image_shape"], ["size"], "size"))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("size", onnx.TensorProto.FLOAT, ["N", 2]))
+    source = prepare(model.SerializeToString())
+    with pytest.raises(DataProblem, match="image_shape"):
+        calibrate(source.simplified, [images(1)], input_name="Input")
+    # It runs all the same.
+    engine = OnnxEngine(model.SerializeToString(), {}, profile=Profile(1, 1, 2))
+    with pytest.raises(UsageProblem, match="image_shape"):
+        engine.run(images(1))
+    sizes = np.arange(6, dtype=np.float32).reshape(3, 2)
+    assert engine.run(images(3), {"image_shape": sizes})["size"].tolist() == sizes.tolist()
 
 
 @given(
