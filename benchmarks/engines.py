@@ -1,6 +1,6 @@
 """Engines beside the model that they are built from: build time, size, and speed at batch 1.
 
-    python benchmarks/engines.py [--rounds 4] [--networks ssd sample detectnet_v2]
+    python benchmarks/engines.py [--rounds 4] [--threads 1] [--networks ssd sample detectnet_v2]
 
 The peer is ONNX Runtime with the exported model as it is, measured in turn with the engines in the same process. The
 weights are random and the calibration's images noise: neither changes the time of an operator. What int8 does to the
@@ -22,7 +22,7 @@ from taomagic.engine.comparison.timing import in_turn
 from taomagic.engine.converter.build import Profile, build, prepare
 from taomagic.engine.converter.calibration import calibrate
 from taomagic.engine.converter.processor import multiplies_bytes
-from taomagic.engine.converter.runtime import OnnxEngine
+from taomagic.engine.converter.runtime import OnnxEngine, usable_cores
 from taomagic.engine.data.images import CAFFE_MEAN
 from taomagic.engine.detectnet_v2.model import Architecture as DetectNetArchitecture
 from taomagic.engine.detectnet_v2.model import DetectNet
@@ -71,18 +71,19 @@ def detectnet(shape: tuple[int, int, int]) -> bytes:
 
 NETWORKS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "ssd": ("SSD, ResNet-18, 300 × 300", lambda: ssd((3, 300, 300), 18, 1.0)),
+    "wide": ("SSD, ResNet-18, 128 × 384", lambda: ssd((3, 128, 384), 18, 1.0)),
     "sample": ("SSD, ResNet-10 of a quarter width, 160 × 480", lambda: ssd((3, 160, 480), 10, 0.25)),
     "detectnet_v2": ("DetectNet_v2, ResNet-18, 384 × 1248", lambda: detectnet((3, 384, 1248))),
 }
 
 
-def measure(title: str, model: bytes, rounds: int) -> None:
+def measure(title: str, model: bytes, rounds: int, threads: int | None) -> None:
     source = prepare(model)
     random = np.random.default_rng(0)
     levels = random.uniform(0, 255, (CALIBRATION_IMAGES, *source.input_shape)).astype(np.float32)
     ssd_like = source.metadata["task"] == "ssd"
     images = levels - np.float32(CAFFE_MEAN[1]) if ssd_like else levels / 255
-    engines = {"ONNX Runtime, exported model": (OnnxEngine.of_model(model), len(model), 0.0)}
+    engines = {"ONNX Runtime, exported model": (OnnxEngine.of_model(model, threads=threads), len(model), 0.0)}
     start = time.perf_counter()
     ranges = calibrate(source.simplified, [images], input_name=source.input_name)
     calibration_s = time.perf_counter() - start
@@ -90,7 +91,7 @@ def measure(title: str, model: bytes, rounds: int) -> None:
         start = time.perf_counter()
         header, payload = build(source, precision, Profile(1, 1, 1), ranges)
         built_s = time.perf_counter() - start + (calibration_s if precision == "int8" else 0)
-        engine = OnnxEngine(payload, header.metadata(), profile=header.batch)
+        engine = OnnxEngine(payload, header.metadata(), profile=header.batch, threads=threads)
         engines[f"{precision} engine"] = (engine, len(payload), built_s)
     calls = [partial(engine.run, images[:1]) for engine, _, _ in engines.values()]
     times = dict(zip(engines, in_turn(calls, rounds=rounds), strict=True))
@@ -108,16 +109,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
     args = parser.parse_args()
     kind = "with" if multiplies_bytes() else "without"
     print(
-        f"{torch.get_num_threads()} threads, a processor {kind} VNNI, {CALIBRATION_IMAGES} calibration images"
+        f"{args.threads or usable_cores()} threads, a processor {kind} VNNI, {CALIBRATION_IMAGES} calibration images"
     )
     for name in args.networks:
         title, export = NETWORKS[name]
-        measure(title, export(), args.rounds)
+        measure(title, export(), args.rounds, args.threads)
 
 
 if __name__ == "__main__":
