@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 #: All are measured in so many rounds, so that what else the machine does hits all alike.
-ROUNDS: Final = 3
+ROUNDS: Final = 5
 #: Runs in a row, at least and at most; in between, as many as fit into the time.
-RUNS: Final = (3, 20)
-_SECONDS: Final = 0.5
+RUNS: Final = (3, 12)
+_SECONDS: Final = 0.3
 #: Threads of the one that ran before wait busily for more work, and would keep the processor from the next one.
 _REST_S: Final = 0.25
 
