@@ -273,7 +273,7 @@ def test_quick_mode_shortens_epochs_and_says_so(project: Project, monkeypatch):
         (["train", "-e", "{spec}", "-r", "{root}/x", "--initial_epoch", "2"], "--initial_epoch"),
         (["evaluate", "-e", "{spec}", "-m", "{root}/none.tlt", "-k", "k"], "none.tlt"),
         (
-            ["export", "-m", "{root}/none.tlt", "-e", "{spec}", "-k", "k", "--data_type", "int8"],
+            ["export", "-m", "{root}/none.tlt", "-e", "{spec}", "-k", "k", "--data_type", "int9"],
             "--data_type",
         ),
         (["evaluate", "-e", "{spec}", "-m", "{root}/none.tlt", "-i", "{root}/data"], "go together"),
