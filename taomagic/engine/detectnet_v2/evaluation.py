@@ -19,7 +19,7 @@ from taomagic.engine.detectnet_v2.detector import Detector
 from taomagic.engine.detectnet_v2.loading import GridBatch, ValidationData
 from taomagic.engine.detectnet_v2.objective import GridObjective
 from taomagic.engine.evaluation.average_precision import Evaluation
-from taomagic.engine.training.distributed import gathered, world
+from taomagic.engine.training.distributed import gathered_in_turn, world
 from taomagic.spec.settings_detectnet_v2 import ClusteringSettings, DetectNetEvaluationSettings
 
 logger = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ def evaluate_model(
                 "step %d / %d, %.2fs/step", step, steps, (time.perf_counter() - started) / max(1, step)
             )
         rows.append(_step(detector, objective, batch))
-    rows = [row for some in gathered(rows) for row in some]
+    rows = gathered_in_turn(rows)  # each process had every N-th batch
     classes = detector.predictor.classes
     results = {}
     for index, name in enumerate(classes, 1):

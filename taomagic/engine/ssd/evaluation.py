@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import zip_longest
-
 import numpy as np
 
 from taomagic.engine.console import progress, say
@@ -13,7 +11,7 @@ from taomagic.engine.evaluation.matching import ImageDetections, ImageTruth, on_
 from taomagic.engine.ssd.objective import Objective
 from taomagic.engine.ssd.postprocess import Detections
 from taomagic.engine.ssd.predictor import Predictor, TorchPredictor
-from taomagic.engine.training.distributed import gathered, world
+from taomagic.engine.training.distributed import gathered_in_turn, world
 from taomagic.spec.ssd import EvaluationSettings
 
 
@@ -81,8 +79,7 @@ def validate(
         loss = float(objective(scores, offsets, batch=batch).total)
         found = [on_pixels(d, predictor.input_shape) for d in predictor.select(scores, offsets)]
         rows.append((loss, truths_of(batch), found))
-    # Each process had every N-th batch; dealt back in turn, they are in the order in which one process has them.
-    rows = [row for turn in zip_longest(*gathered(rows)) for row in turn if row is not None]
+    rows = gathered_in_turn(rows)  # each process had every N-th batch
     truths = [truth for _, some, _ in rows for truth in some]
     detections = [detection for _, _, some in rows for detection in some]
     evaluation = score(predictor.classes, truths, detections, settings)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import zip_longest
 from typing import Any, TypeVar
 
 import torch
@@ -130,6 +132,12 @@ def gathered(value: T) -> list[T]:
     values: list[Any] = [None] * here.size
     dist.all_gather_object(values, value)
     return values
+
+
+def gathered_in_turn(mine: Sequence[T]) -> list[T]:
+    """Return what all ranks have of a list that was dealt out in turn, in the order of the whole list."""
+    dealt = [[(one,) for one in some] for some in gathered(list(mine))]
+    return [one[0] for turn in zip_longest(*dealt) for one in turn if one is not None]
 
 
 def of_main(value: T) -> T:
