@@ -93,7 +93,7 @@ def test_words_that_only_tell(
         (["attach", "zz"], 2, "no job"),
         (["samples", "create"], 2, "required: DIR"),
         (["samples", "create", "d", "--size", "big"], 2, "WIDTHxHEIGHT"),
-        (["--backend=process", "detectnet_v2", "train", "-e", "x"], 1, "The embedded engine can't run"),
+        (["--backend=process", "yolo_v4", "train", "-e", "x"], 1, "The embedded engine can't run"),
         (["ssd", "train", "-e", "missing.txt", "-r", "out"], 1, "There is no such experiment file"),
     ],
 )
