@@ -32,7 +32,9 @@ class LogReader:
     def __init__(self, job: Job, back: int | None = None) -> None:
         self._job = job
         self._events = EventReader()
-        self._progress = Progress(job.paths.to_host)
+        # Relative paths begin where the command was given; in a container, nobody knows where.
+        paths, base = job.paths, Path(str(job.record.get("cwd") or "") if job.backend == "process" else "")
+        self._progress = Progress(lambda path: base / paths.to_host(path))
         self._offset = 0
         if back is not None:
             with contextlib.suppress(OSError):

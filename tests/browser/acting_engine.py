@@ -1,6 +1,7 @@
 """Acts the engine's part for a panel to watch: ``TAO_ACT`` says which scene, and ``acted.json`` when a signal came.
 
-``train:EPOCHS:SECONDS`` (an epoch), ``noise:LINES:RATE`` (a second), ``mixed``, ``wild``, ``polite``.
+``train:EPOCHS:SECONDS`` (an epoch), ``grid:EPOCHS:SECONDS`` (the same of DetectNet_v2),
+``noise:LINES:RATE`` (a second), ``mixed``, ``wild``, ``polite``.
 """
 
 from __future__ import annotations
@@ -62,6 +63,47 @@ def train(epochs: int, seconds: float) -> None:
         say(f"Validation loss: {1.7 + 6.4 * math.exp(-epoch / 2.4) + chance.uniform(-0.05, 0.05):.5f}")
 
 
+def train_grid(epochs: int, seconds: float) -> None:
+    """Print what a training of DetectNet_v2 prints, and leave the files that it leaves."""
+    results = Path("detectnet_v2/experiment_dir_unpruned")
+    (results / "weights").mkdir(parents=True, exist_ok=True)
+    log("INFO", "Found 160 samples in training set")
+    rate, loss = 1e-5, 0.02
+    for epoch in range(epochs):
+        log(
+            "INFO",
+            f"Epoch {epoch}/{epochs}: loss: {loss:.5f} learning rate: {rate:.7g} Time taken: 0:00:00.5 ETA: 0:00:04",
+        )
+        for step in (10, 20, 30, 40):
+            done = epoch * STEPS + step
+            x = done / STEPS
+            loss, rate = 0.002 + 0.02 * math.exp(-x / 1.5), 5e-4 * min(1.0, x / 2, (epochs - x) / 3 + 0.02)
+            say(
+                f"INFO:tensorflow:epoch = {x}, learning_rate = {rate:.7g}, loss = {loss:.7g}, step = {done} (5.012 sec)"
+            )
+            time.sleep(seconds / 4)
+        log("INFO", "Train Samples / sec: 31.400")
+        log("INFO", f"Saving checkpoints for step-{(epoch + 1) * STEPS}.")
+        for suffix in ("tlt", "ckzip"):
+            (results / f"model.epoch-{epoch + 1}.{suffix}").touch()
+        for number in (1, 2, 3):
+            say(f"Matching predictions to ground truth, class {number}/3.: 100%|████| 8/8 [00:00<00:00]")
+        good = 84 * (1 - math.exp(-(epoch + 1) / 2.4)) - 8 * (epoch + 1 == epochs)
+        say(
+            f"\nEpoch {epoch + 1}/{epochs}\n{'=' * 25}\n\nValidation cost: {0.004 + 0.02 * math.exp(-epoch / 2):f}"
+        )
+        say(f"Mean average_precision (in %): {good:.4f}\n\nclass name      average precision (in %)")
+        say("------------  --------------------------")
+        for name, more in (("car", 5.0), ("cyclist", -3.0), ("pedestrian", -2.0)):
+            say(f"{name:<12}  {good + more:26.4f}")
+        say("\nMedian Inference Time: 0.017491")
+    log(
+        "INFO",
+        f"Epoch {epochs}/{epochs}: loss: {loss:.5f} learning rate: {rate:.7g} Time taken: 0:00:00.5 ETA: 0:00:00",
+    )
+    (results / "weights" / "resnet18_detector.tlt").touch()
+
+
 def noise(lines: int, rate: float) -> None:
     began = time.perf_counter()
     for number in range(lines - 1):
@@ -103,6 +145,8 @@ def main() -> int:
     match os.environ["TAO_ACT"].split(":"):
         case ["train", epochs, seconds]:
             train(int(epochs), float(seconds))
+        case ["grid", epochs, seconds]:
+            train_grid(int(epochs), float(seconds))
         case ["noise", lines, rate]:
             noise(int(lines), float(rate))
         case ["mixed"]:

@@ -97,6 +97,34 @@ def test_a_training_is_watched_and_leaves_a_card(
     assert "secret-key" not in json.dumps(saved["cells"][1])
 
 
+def test_a_training_of_detectnet_v2_reads_like_any_other_in_the_dark(
+    lab: Server, open_notebook: Open, page: Page, shots: Shoot
+) -> None:
+    command = (
+        "%tao detectnet_v2 train -e $SPECS_DIR/detectnet_v2_train.txt -r detectnet_v2/experiment_dir_unpruned"
+    )
+    notebook = open_notebook(lab, "grid.ipynb", act("grid:6:0.5", command))
+    page.get_by_text("Settings", exact=True).first.click()
+    page.get_by_text("Theme", exact=True).hover()
+    page.get_by_text("JupyterLab Dark", exact=True).click()
+    notebook.run(1)
+    panel = notebook.panel(1)
+    expect(panel.locator(".tao-words")).to_contain_text(
+        re.compile(r"\d+% · epoch \d of 6 · .* left"), timeout=20_000
+    )
+    expect(panel.locator('[data-chart="precision"] polyline').first).to_be_visible(timeout=15_000)
+    expect(panel.locator(".tao-tile")).to_contain_text(["mAP", "loss", "val loss", "lr"])
+    shots(panel, "detectnet-running")
+    chip(panel, SUCCEEDED)
+    expect(panel).to_have_class(re.compile("tao-settled"))
+    assert (
+        " ".join(panel.locator(".tao-tile").first.inner_text().split()) == "mAP 0.6910 best 0.7354 in epoch 5"
+    )
+    expect(panel.locator(".tao-next code")).to_contain_text(["evaluate", "prune", "export"])
+    assert panel.locator(".tao-path code").all_inner_texts()[-2].endswith("weights/resnet18_detector.tlt")
+    shots(panel, "detectnet-ended")
+
+
 def test_the_log_is_filtered_folded_and_searched_for_errors(
     lab: Server, open_notebook: Open, shots: Shoot
 ) -> None:
