@@ -34,7 +34,7 @@ _EVALUATING = re.compile(
 _MATCHING = re.compile(
     r"^(?P<label>Matching predictions to ground truth), class (?P<step>\d{1,9})/(?P<steps>\d{1,9})\.?$"
 )
-_WRITING = re.compile(r"^Writing partition \d{1,9}, shard \d{1,9}$")
+_WRITING = re.compile(r"^Writing partition (?P<partition>\d{1,9}), shard (?P<shard>\d{1,9})$")
 #: Line -> metric, and what its number is multiplied by.
 _VALUES = (
     (re.compile(r"^Validation cost: (?P<value>\S+)$"), "validation_loss", 1.0),
@@ -69,11 +69,13 @@ class DetectNetLines:
             yield from self._begins(text.replace("[", "").replace("]", ""))
         elif match := _EVALUATING.match(text):
             step, steps, each = int(match["step"]), int(match["steps"]), number(match["seconds"])
-            yield Activity("Evaluating", step, steps, None if each is None else max(0, steps - step) * each)
+            yield Activity(
+                "Evaluating images", step, steps, None if each is None else max(0, steps - step) * each
+            )
         elif match := _MATCHING.match(text):
             yield Activity(match["label"], int(match["step"]), int(match["steps"]), None)
-        elif _WRITING.match(text):
-            yield Activity(text, 0, 0, None)
+        elif match := _WRITING.match(text):
+            yield Activity(f"Writing partition {match['partition']}, shard {match['shard']}", 0, 0, None)
         else:
             for pattern, name, factor in _VALUES:
                 if (match := pattern.match(text)) and (value := number(match["value"])) is not None:

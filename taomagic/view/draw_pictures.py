@@ -79,7 +79,7 @@ def sheet(thumbnails: Sequence[Thumbnail], title: str) -> Drawing | None:
     first = thumbnails[0]
     height = WIDTH * first.height / first.width
     image = _decoded(first, 2 * WIDTH)  # sharp on screens with small pixels
-    alt = f"{title}: {', '.join(clean(each.path.name) for each in thumbnails)}"
+    alt = f"{tr(title)}: {', '.join(clean(each.path.name) for each in thumbnails)}"
     for scale, quality in ((2.0, 70), (2.0, 50), (1.5, 50), (1.0, 40), (0.5, 20)):
         data = "" if image is None else _encoded(image, _size(first, WIDTH * scale), quality)
         if data and len(data) < MAX_SHEET_BYTES:

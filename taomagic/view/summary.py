@@ -76,7 +76,7 @@ def progress_words(snapshot: Snapshot) -> str:
     if snapshot.epochs:
         words.append(f"epoch {snapshot.epoch or 0} of {snapshot.epochs}")
     if running and snapshot.activity:
-        words.append(clean(snapshot.activity, width=40))
+        words.append(clean(tr(clean(snapshot.activity)), width=60).rstrip(".。"))
     if running and snapshot.steps:
         words.append(f"{'' if snapshot.activity else 'step '}{snapshot.step} of {snapshot.steps}")
     if running and snapshot.eta_s is not None:

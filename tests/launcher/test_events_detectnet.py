@@ -85,7 +85,7 @@ def near(value: float) -> Any:
             [EpochStarted(1, 0), Step(5, 10, None, None, (("loss", 0.06),))],
         ),
         (f"{TAO_3}Train Samples / sec: 12.345\n", [Metric("images_per_second", 12.345)]),
-        (f"{TAO_3}step 10 / 32, 0.25s/step\n", [Activity("Evaluating", 10, 32, 5.5)]),
+        (f"{TAO_3}step 10 / 32, 0.25s/step\n", [Activity("Evaluating images", 10, 32, 5.5)]),
         (
             "Matching predictions to ground truth, class 2/3.:  50%|█████     | 5/10 [00:01<00:01, 4.0it/s]\r",
             [Activity("Matching predictions to ground truth, class 2/3.", 5, 10, 1.0)],
