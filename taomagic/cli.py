@@ -121,6 +121,8 @@ def own_options(words: list[str]) -> tuple[dict[str, str], list[str]]:
     """
     options: dict[str, str] = {}
     rest: list[str] = []
+    if words[:1] == ["notebook"]:
+        return options, list(words)  # it has options of the same names, for all commands of the notebook
     following = iter(words)
     for word in following:
         if word in {"--background", "--raw", "--in-process"}:
@@ -350,6 +352,12 @@ def _key(wanted: Command) -> int:
     return key_command.run(wanted.args, say=lambda text: print(tr(text)))
 
 
+def _notebook(wanted: Command) -> int:
+    from taomagic.notebook import command as notebook_command
+
+    return notebook_command.run(wanted.args, say=lambda text: print(tr(text), flush=True))
+
+
 _CONTROL: Mapping[str, Callable[[Command], int]] = {
     "help": _help,
     "info": _info,
@@ -359,4 +367,5 @@ _CONTROL: Mapping[str, Callable[[Command], int]] = {
     "logs": _logs,
     "samples": _samples,
     "key": _key,
+    "notebook": _notebook,
 }

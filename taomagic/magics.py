@@ -56,6 +56,10 @@ class TaoMagics(Magics):
         help="Read `!tao …` lines as `%tao …`: the same panel, and a failure ends Run All. Lines with pipes, `;` and "
         "other things that need a shell stay shell lines. TAOMAGIC_SHELL_LINES=0 turns this off from the start."
     ).tag(config=True)
+    in_process = Bool(
+        False,
+        help="Run the embedded engine in this kernel, as `%tao --in-process` does: sooner for short commands.",
+    ).tag(config=True)
     panel = Enum(
         ("", "widget", "html", "text"),
         "",
@@ -214,7 +218,7 @@ class TaoMagics(Magics):
                 hint=(f"Sub-tasks: {', '.join(known)}. " if known else "")
                 + f"A program in the container: %tao {command.label} run ls -l. In a terminal: tao {command.label}",
             )
-        if options.in_process:
+        if options.in_process or (self.in_process and not options.background):
             return self._run_here(command, options)
         job = self._launch(command, options)
         try:

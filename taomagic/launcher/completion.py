@@ -91,6 +91,11 @@ def complete(text: str, facts: Facts) -> Completion | None:
     Completion or None
         ``None`` where the cursor isn't in a command of ours. Without words where it is, and nothing is known.
     """
+    cell = _CELL.match(text)
+    if cell is not None and cell["magic"] == "tao_spec" and cell["body"] is not None:
+        from taomagic.launcher.completion_spec import spec_words
+
+        return Completion(*spec_words(cell["rest"].strip(), cell["body"][1:]))
     found = _command_before(text)
     if found is None:
         return None
@@ -339,6 +344,10 @@ class _Completer:
                 yield from self._matching(["check"])
             case "key":
                 yield from self._paths.candidates("model")
+            case "notebook" if not words:
+                yield from self._matching(["run"])
+            case "notebook":
+                yield from self._paths.candidates("file")
             case "samples" if not words:
                 yield from self._matching(["create", "specs", "notebook", "weights"])
             case "samples" if words == ["weights"]:

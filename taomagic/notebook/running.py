@@ -1,0 +1,263 @@
+"""Execute a notebook headless, cell by cell, and keep what each cell was about, took and left."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from taomagic.errors import DataProblem, EnvironmentProblem
+from taomagic.notebook.judging import CellReport, judge, title_of, without_status
+
+_KERNEL = "taomagic"
+#: Where an executed cell keeps its time, for the estimate of the next run.
+_METADATA = "taomagic"
+_STARTUP = """\
+from taomagic.notebook.kernel import prepare as _prepare
+_prepare(get_ipython(), {names!r}, in_process={in_process!r})
+del _prepare
+"""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """How a notebook is run.
+
+    Attributes
+    ----------
+    environment
+        Variables of the kernel, besides those of this process.
+    names
+        Python variables that the notebook uses and doesn't define.
+    programs
+        Folders whose programs come before all others.
+    in_process
+        Run the embedded engine in the kernel.
+    keep_going
+        Go on after a cell that ended with an exception, as `!` lines do.
+    """
+
+    environment: Mapping[str, str]
+    names: Mapping[str, str]
+    programs: Sequence[Path] = ()
+    in_process: bool = False
+    keep_going: bool = False
+
+
+def read(path: Path) -> Any:
+    """Return a notebook in nbformat 4.
+
+    Raises
+    ------
+    DataProblem
+        There is no such file, or no notebook in it.
+    EnvironmentProblem
+        nbformat, nbclient or ipykernel isn't installed.
+    """
+    _require()
+    with _without_url_grammar():
+        import nbformat
+
+    try:
+        return nbformat.read(path, as_version=4)
+    except OSError as error:
+        raise DataProblem(
+            f"The notebook can't be read: {error.strerror}.",
+            where=str(path),
+            hint="tao notebook run FILE.ipynb",
+        ) from None
+    except Exception as error:  # nbformat has no common base for what is wrong with a file
+        raise DataProblem(
+            f"This is no Jupyter notebook: {str(error).splitlines()[0][:120]}", where=str(path)
+        ) from None
+
+
+def write(path: Path, notebook: Any) -> None:
+    """Write a notebook in one step.
+
+    Raises
+    ------
+    DataProblem
+        It can't be written.
+    """
+    import nbformat
+
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise DataProblem(
+            f"The executed notebook can't be written: {error.strerror}.",
+            where=str(path),
+            hint="Name another file with --out.",
+        ) from None
+
+
+def seconds_before(path: Path) -> list[float]:
+    """Return how long each code cell took when the notebook at ``path`` was executed; empty where nothing tells."""
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        return [float(cell["metadata"][_METADATA]["seconds"]) for cell in cells if _has_code(cell)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def execute(
+    notebook: Any, folder: Path, wishes: Wishes, tell: Callable[[CellReport], None]
+) -> list[CellReport]:
+    """Run the cells of a notebook in a kernel of its own; outputs, counts and times go into the notebook.
+
+    Parameters
+    ----------
+    notebook
+        As :func:`read` returns it.
+    folder
+        The working folder.
+    wishes
+        How.
+    tell
+        Called before and after each cell, with its report so far.
+
+    Returns
+    -------
+    list of CellReport
+        One for each code cell that has code. After an interrupt, or a cell that ended with an exception, the other ones
+        are left as "not run".
+    """
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import DeadKernelError
+
+    coded = [(index, cell) for index, cell in enumerate(notebook.cells) if _has_code(cell)]
+    reports = [
+        CellReport(number, len(coded), title_of(_source(cell)))
+        for number, (_, cell) in enumerate(coded, start=1)
+    ]
+    for _, cell in coded:
+        cell.outputs, cell.execution_count = [], None
+        cell.metadata.pop(_METADATA, None)
+    with _kernel(wishes) as (manager, environment):
+        client = NotebookClient(
+            notebook,
+            km=manager,
+            timeout=None,
+            allow_errors=True,
+            store_widget_state=False,
+            resources={"metadata": {"path": str(folder)}},
+        )
+        before = dict(notebook.metadata)
+        with client.setup_kernel(env=environment, cleanup_kc=True):
+            for report, (index, cell) in zip(reports, coded, strict=True):
+                tell(report)
+                began = time.monotonic()
+                stop = False
+                try:
+                    client.execute_cell(cell, index)
+                except DeadKernelError:
+                    report.problems.append("The kernel died.")
+                    stop = True
+                except (KeyboardInterrupt, RuntimeError):
+                    # nbclient hears the interrupt first and takes the kernel away.
+                    report.problems.append("Interrupted.")
+                    stop = True
+                report.seconds = time.monotonic() - began
+                report.problems += judge(cell.outputs)
+                report.state = "failed" if report.problems else "ok"
+                ended_badly = any(output.output_type == "error" for output in cell.outputs)
+                cell.outputs = [nbformat.from_dict(output) for output in without_status(cell.outputs)]
+                cell.metadata[_METADATA] = {"seconds": round(report.seconds, 3), "state": report.state}
+                tell(report)
+                if stop or (ended_badly and not wishes.keep_going):
+                    break
+        # nbclient writes down our temporary kernel.
+        notebook.metadata = nbformat.from_dict(before)
+    return reports
+
+
+@contextmanager
+def _kernel(wishes: Wishes) -> Iterator[tuple[Any, dict[str, str]]]:
+    """Yield the manager and the environment of a kernel of this Python that reads nothing of the user's profile."""
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+
+    with tempfile.TemporaryDirectory(prefix="taomagic-notebook-") as name:
+        place = Path(name)
+        startup = place / "ipython" / "profile_default" / "startup" / "00-taomagic.py"
+        startup.parent.mkdir(parents=True)
+        startup.write_text(
+            _STARTUP.format(names=dict(wishes.names), in_process=wishes.in_process), encoding="utf-8"
+        )
+        (startup.parent.parent / "ipython_config.py").write_text(
+            'c.InteractiveShellApp.extensions = ["taomagic"]\n', encoding="utf-8"
+        )
+        spec = place / "kernels" / _KERNEL / "kernel.json"
+        spec.parent.mkdir(parents=True)
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=40"]
+        spec.write_text(json.dumps({"argv": argv, "display_name": _KERNEL, "language": "python"}))
+        programs = place / "bin"
+        _write_launchers(programs)
+        folders = [*map(str, wishes.programs), str(programs), str(Path(sys.executable).parent)]
+        environment = {
+            **os.environ,
+            **wishes.environment,
+            "IPYTHONDIR": str(place / "ipython"),
+            "PATH": os.pathsep.join([*folders, os.environ.get("PATH", os.defpath)]),
+        }
+        specs = KernelSpecManager(kernel_dirs=[str(place / "kernels")], ensure_native_kernel=False)
+        yield AsyncKernelManager(kernel_name=_KERNEL, kernel_spec_manager=specs), environment
+
+
+def _write_launchers(folder: Path) -> None:
+    """Write `tao`, `tao-deploy` and TLT 3.0's `tlt`, which mean this installation."""
+    folder.mkdir()
+    for name, function in {"tao": "tao", "tlt": "tao", "tao-deploy": "tao_deploy"}.items():
+        script = folder / name
+        script.write_text(
+            f"#!{sys.executable} -P\nimport sys\nfrom taomagic.cli import {function}\nsys.exit({function}())\n",
+            encoding="utf-8",
+        )
+        script.chmod(0o755)
+
+
+def _source(cell: Any) -> str:
+    source = cell["source"]
+    return source if isinstance(source, str) else "".join(source)
+
+
+def _has_code(cell: Any) -> bool:
+    return bool(cell["cell_type"] == "code" and _source(cell).strip())
+
+
+@contextmanager
+def _without_url_grammar() -> Iterator[None]:
+    """Keep jsonschema, which nbformat loads, from building a grammar of URLs: seconds, and no notebook needs it."""
+    name = "rfc3987_syntax"
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]  # how Python marks what can't be imported
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
+def _require() -> None:
+    """Tell at once which package is missing."""
+    from importlib.util import find_spec
+
+    gone = [name for name in ("nbformat", "nbclient", "ipykernel") if find_spec(name) is None]
+    if gone:
+        raise EnvironmentProblem(
+            f"To run notebooks, {' and '.join(gone)} must be installed.", hint="pip install 'taomagic[lab]'"
+        )

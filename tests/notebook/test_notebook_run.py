@@ -1,0 +1,252 @@
+"""`tao notebook run`: what counts as a failure, what is stopped, what is left untouched."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from taomagic.cli import tao
+from taomagic.launcher.command import parse_command
+from taomagic.notebook.artefacts import missing
+from taomagic.notebook.judging import STATUS_MIME, judge, title_of
+from taomagic.notebook.shell_guard import refusal
+
+
+def written(path: Path, *sources: str) -> Path:
+    cells = [new_markdown_cell("A heading"), *map(new_code_cell, sources)]
+    nbformat.write(new_notebook(cells=cells), path)
+    return path
+
+
+def stream(text: str) -> dict[str, Any]:
+    return {"output_type": "stream", "name": "stdout", "text": text}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("ls: cannot access 'x': No such file or directory\n", "cannot access"),
+        ("all well\r\n\x1b[31mERROR: no matching distribution\x1b[0m\r\n", "ERROR: no matching"),
+        ("sh: 1: ngc: not found\n", "ngc: not found"),
+        ("Label zip corrupt, redownload!\n", "corrupt"),
+        ("Execution status: FAIL\n", "FAIL"),
+    ],
+)
+def test_a_line_that_tells_of_an_error_is_a_failure(text: str, found: str) -> None:
+    (problem,) = judge([stream(text)])
+    assert problem.startswith("In the output: ")
+    assert found in problem
+    assert "\x1b" not in problem
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0 errors\n", "Epoch 1/120: loss: 0.1\n", "error rate: 3 %\n", "images OK\n", "no file is missing\n"],
+)
+def test_ordinary_lines_are_none(text: str) -> None:
+    assert judge([stream(text)]) == []
+
+
+def test_the_end_of_a_line_counts_not_only_what_it_printed() -> None:
+    status = {"kind": "shell", "what": "false", "exit": 1, "seconds": 0.0}
+    job = {"kind": "job", "what": "tao ssd prune", "state": "succeeded", "missing": ["/out/pruned.hdf5"]}
+    outputs = [{"output_type": "display_data", "data": {STATUS_MIME: each}} for each in (status, job)]
+    assert judge(outputs) == ["Exit code 1: false", "tao ssd prune left no /out/pruned.hdf5"]
+
+
+def test_a_cell_is_called_after_its_command() -> None:
+    assert title_of("import os\n!tao ssd train -e a.txt \\\n    -r out") == "!tao ssd train -e a.txt -r out"
+    assert title_of("# only a comment\nprint(1)") == "print(1)"
+
+
+@pytest.mark.parametrize(
+    ("line", "path"),
+    [
+        ("rm -rf $GONE/tfrecords/*", "/tfrecords/*"),
+        ("mkdir -p ${GONE}/a && ls", "/a"),
+        ('rm -rf "$GONE/a b"', "/a"),
+        ('ls "$GONE"/x', "/x"),
+        ("cp a --to=$GONE/x", "/x"),
+        ("ls $GONE$NONE/x", "/x"),
+        ("echo a>$GONE/x", "/x"),
+    ],
+)
+def test_a_line_on_an_unset_variable_is_refused(line: str, path: str) -> None:
+    assert refusal(line, {"HERE": "/tmp"}.get).endswith(f"would work on {path}.")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "rm -rf $HERE/tfrecords/*",
+        "rm -rf $HERE$GONE/x",
+        "rm -rf relative$GONE/x",
+        "echo '$GONE/x'",
+        r"echo \$GONE/x",
+        "GONE=/tmp; ls $GONE/x",
+        "for GONE in a b; do ls $GONE/x; done",
+        "echo $GONE",
+        "ls /tmp",
+    ],
+)
+def test_other_lines_may_run(line: str) -> None:
+    assert refusal(line, {"HERE": "/tmp"}.get) == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "files", "gone"),
+    [
+        ("ssd prune -m a -o OUT/p.hdf5", [], ["OUT/p.hdf5"]),
+        ("ssd prune -m a -o OUT/p.hdf5", ["p.hdf5"], []),
+        ("detectnet_v2 train -e s -r OUT -n d", ["weights/d.hdf5"], ["OUT/status.json"]),
+        (
+            "detectnet_v2 train -e s -r OUT -n d",
+            ["weights/e.hdf5", "status.json"],
+            ["OUT/weights/d.[th][ld][tf]*"],
+        ),
+        ("ssd train -e s -r OUT", ["weights/ssd_resnet18_epoch_001.tlt", "status.json"], []),
+        ("ssd dataset_convert -d s -o OUT/kitti", ["kitti-fold-000-of-002-shard-00000-of-00010"], []),
+        ("detectnet_v2 inference -e s -r OUT -i d", [], ["OUT/images_annotated/*"]),
+        (
+            "detectnet_v2 export -m a -e s -o OUT/d.onnx --gen_ds_config",
+            ["d.onnx"],
+            ["OUT/nvinfer_config.txt"],
+        ),
+        ("deploy detectnet_v2 evaluate -m a -e s -i d -l l -r OUT", [], ["OUT/results.json"]),
+        ("converter -k key -d 3,384,1248 -e OUT/e.trt m.etlt", [], ["OUT/e.trt"]),
+        ("detectnet_v2 calibration_tensorfile -e s -m 10 -o OUT/c.tensor", [], ["OUT/c.tensor"]),
+        ("yolo_v4 prune -o OUT/p.hdf5", [], []),
+    ],
+)
+def test_a_command_that_left_out_a_file_is_found(
+    tmp_path: Path, words: str, files: list[str], gone: list[str]
+) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    command = parse_command(words.split())
+
+    def host(path: str) -> Path:
+        return Path(path.replace("OUT", str(tmp_path)))
+
+    assert missing(command, host, began=0.0) == gone
+
+
+def test_an_old_file_is_not_what_the_command_wrote(tmp_path: Path) -> None:
+    model = tmp_path / "p.hdf5"
+    model.write_text("x")
+    os.utime(model, (1_000_000, 1_000_000))
+    command = parse_command(["ssd", "prune", "-m", "a", "-o", str(model)])
+    assert missing(command, Path, began=2_000_000.0) == [str(model)]
+
+
+@pytest.fixture
+def executed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> tuple[int, str, Path]:
+    """One run of a notebook with everything in it that nbclient alone would call a success."""
+    home = tmp_path / "home"
+    (home / ".ipython" / "profile_default" / "startup").mkdir(parents=True)
+    (home / ".ipython" / "profile_default" / "startup" / "own.py").write_text("print(undefined_name)")
+    monkeypatch.setenv("HOME", str(home))
+    for name in ("IPYTHONDIR", "LOCAL_PROJECT_DIR", "LAUNCHER_MOUNTS", "UNSET"):
+        monkeypatch.delenv(name, raising=False)
+    notebook = written(
+        tmp_path / "a.ipynb",
+        "import os\nprint(FIXME == os.getcwd())",
+        "!echo fine",
+        "!exit 3",
+        "!ls missing",
+        "!touch should_not_be_$UNSET/x; rm -rf $UNSET/tfrecords/*",
+        "%env LOCAL_PROJECT_DIR=/data/tlt-experiments\nprint(os.environ['LOCAL_PROJECT_DIR'] == FIXME)",
+        "!tlt --version\n!tao ssd train -e missing.txt -r out",
+        "1 / 0",
+        "print('behind')",
+    )
+    before = notebook.read_bytes()
+    code = tao(["notebook", "run", str(notebook), "--keep-going", "--quick"])
+    assert notebook.read_bytes() == before
+    return code, capsys.readouterr().out, tmp_path
+
+
+def test_every_kind_of_failure_is_told_and_the_run_goes_on(executed: tuple[int, str, Path]) -> None:
+    code, out, folder = executed
+    assert code == 1
+    notebook = json.loads((folder / "a.executed.ipynb").read_text())
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    states = [cell["metadata"]["taomagic"]["state"] for cell in cells]
+    assert states == ["ok", "ok", "failed", "failed", "failed", "ok", "failed", "failed", "ok"]
+    assert STATUS_MIME not in json.dumps(notebook)
+    texts = ["".join("".join(o.get("text", "")) for o in cell["outputs"]) for cell in cells]
+    assert texts[0] == "True\n"
+    assert texts[5].startswith("LOCAL_PROJECT_DIR: /data/tlt-experiments isn't here")
+    assert texts[5].endswith("True\n")
+    assert not list(folder.glob("should_not_be_*"))
+    for told in (
+        "[9/9] print('behind')",
+        "Exit code 3: exit 3",
+        "$UNSET is unset, so that this line would work on /tfrecords/*.",
+        "SpecProblem: missing.txt",
+        "ZeroDivisionError: division by zero",
+        "4 of 9 cells went well, 5 failed, 0 didn't run",
+        "QUICK RUN",
+    ):
+        assert told in out, told
+    assert "undefined_name" not in out
+
+
+def test_a_run_ends_at_an_exception_as_run_all_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notebook = written(tmp_path / "b.ipynb", "!exit 1", "1 / 0", "print(3)")
+    code = tao(["notebook", "run", str(notebook), "--out", str(tmp_path / "c.ipynb")])
+    out = capsys.readouterr().out
+    assert code == 1
+    assert "0 of 3 cells went well, 2 failed, 1 didn't run" in out
+    assert (tmp_path / "c.ipynb").is_file()
+    assert not (tmp_path / "b.executed.ipynb").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (["notebook"], 2, "needs a word: run"),
+        (["notebook", "rnu", "a.ipynb"], 2, "doesn't know rnu"),
+        (["notebook", "run"], 2, "required: NOTEBOOK"),
+        (["notebook", "run", "missing.ipynb"], 1, "can't be read: No such file"),
+        (["notebook", "run", "text.ipynb"], 1, "This is no Jupyter notebook"),
+        (["notebook", "run", "text.ipynb", "--backend", "dokcer"], 2, "Did you mean docker?"),
+        (["notebook", "run", "text.ipynb", "--out", "text.ipynb"], 2, "--out is the notebook itself"),
+    ],
+)
+def test_mistakes_with_notebooks_are_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    code: int,
+    text: str,
+) -> None:
+    (tmp_path / "text.ipynb").write_text("no notebook")
+    monkeypatch.chdir(tmp_path)
+    assert tao(words) == code
+    assert text in capsys.readouterr().err
+
+
+def test_missing_packages_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import importlib.util
+
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "nbclient" else real(name, *more)
+    )
+    assert tao(["notebook", "run", str(tmp_path / "a.ipynb")]) == 1
+    assert "nbclient must be installed" in capsys.readouterr().err
