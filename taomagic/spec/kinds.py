@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
 
 from google.protobuf.message import Message
 
@@ -16,7 +16,7 @@ from taomagic.spec.rules import Rule
 from taomagic.spec.validate import RULES as SSD_RULES
 from taomagic.spec.validate import check_ranges
 
-__all__ = ["check_text"]
+__all__ = ["check_text", "message_of"]
 
 
 class _Kind(NamedTuple):
@@ -63,8 +63,8 @@ def check_text(text: str, *, name: str) -> bool:
     """
     if name.endswith((".yaml", ".yml", ".json")):
         return False
-    blocks = re.findall(r"^(\w+)\s*[:{]", _outermost(text), re.MULTILINE)
-    known = [sum(block in kind.message.DESCRIPTOR.fields_by_name for block in set(blocks)) for kind in _KINDS]
+    blocks = _blocks(text)
+    known = _known(blocks)
     best = known.index(max(known))
     foreign = [block for block in blocks if block not in _KINDS[best].message.DESCRIPTOR.fields_by_name]
     if any(_OTHER_NETWORKS.match(block) for block in foreign):
@@ -72,6 +72,36 @@ def check_text(text: str, *, name: str) -> bool:
     kind = _KINDS[best]
     check_ranges(parse_spec(text, kind.message, name=name), kind.rules)
     return True
+
+
+def message_of(text: str, *, name: str) -> Any:
+    """Return the description of the message that a file is, as far as its text and its name tell yet.
+
+    Parameters
+    ----------
+    text
+        The beginning of a file, also an empty one.
+    name
+        Decides where the text doesn't: NVIDIA's files are called ``ssd_train_…``, ``detectnet_v2_inference_…``.
+    """
+    known = _known(_blocks(text))
+    likely = [kind for kind, count in zip(_KINDS, known, strict=True) if count == max(known)]
+    if "tfrecords" in name or "convert" in name:
+        wanted: type[Message] = ssd_pb2.DatasetExportConfig
+    elif "detectnet" in name:
+        wanted = detectnet_v2_pb2.Inference if "inference" in name else detectnet_v2_pb2.Experiment
+    else:
+        wanted = ssd_pb2.Experiment
+    return next((kind for kind in likely if kind.message is wanted), likely[0]).message.DESCRIPTOR
+
+
+def _blocks(text: str) -> list[str]:
+    return re.findall(r"^(\w+)\s*[:{]", _outermost(text), re.MULTILINE)
+
+
+def _known(blocks: Iterable[str]) -> list[int]:
+    """Return how many of the outermost blocks each kind of file has."""
+    return [sum(block in kind.message.DESCRIPTOR.fields_by_name for block in set(blocks)) for kind in _KINDS]
 
 
 def _outermost(text: str) -> str:
