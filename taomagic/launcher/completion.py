@@ -35,6 +35,13 @@ ENV_FLAGS = {
     "--lang": "language",
     "--show": None,
 }
+#: What may stand first behind a control word.
+_FIRST_WORDS = {
+    "info": ("--verbose",),
+    "key": ("check",),
+    "notebook": ("run",),
+    "samples": ("create", "specs", "notebook", "weights"),
+}
 _OWN_VALUES = {"--backend": "backend", "--release": "release", "--volume": "folder"}
 _CELL = re.compile(r"\s*%%(?P<magic>tao_spec|tao)(?=\s)(?P<rest>[^\n]*)(?P<body>\n.*)?\Z", re.DOTALL)
 _LINE = re.compile(
@@ -338,18 +345,10 @@ class _Completer:
                 yield from self._matching((*self._tasks("model", "dataset"), *CONTROL_WORDS, *catalog.GROUPS))
             case "help" if len(words) < 3 and words[0] not in CONTROL_WORDS and RUN not in words:
                 yield from (each for each in self._command(words) if each != RUN and not each.startswith("-"))
-            case "info" if not words:
-                yield from self._matching(["--verbose"])
-            case "key" if not words:
-                yield from self._matching(["check"])
-            case "key":
-                yield from self._paths.candidates("model")
-            case "notebook" if not words:
-                yield from self._matching(["run"])
-            case "notebook":
-                yield from self._paths.candidates("file")
-            case "samples" if not words:
-                yield from self._matching(["create", "specs", "notebook", "weights"])
+            case "info" | "key" | "notebook" | "samples" if not words:
+                yield from self._matching(_FIRST_WORDS[word])
+            case "key" | "notebook":
+                yield from self._paths.candidates("model" if word == "key" else "file")
             case "samples" if words == ["weights"]:
                 from taomagic.samples.weights import SOURCES  # only here: it takes the time to import
 

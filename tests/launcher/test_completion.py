@@ -115,7 +115,6 @@ def test_sub_tasks_are_offered_wherever_a_command_may_stand(before: str, words: 
         "print(1)",
         "x = 1",
         "%%bash\nls ",
-        "%%tao_spec a.txt\nrandom_seed: ",
         "!tao ssd train -e x | tee ",
         "!echo tao ssd ",
         "%tao ssd train -e x # and ",
@@ -126,6 +125,11 @@ def test_sub_tasks_are_offered_wherever_a_command_may_stand(before: str, words: 
 )
 def test_elsewhere_nothing_is_said(text: str, facts: Facts) -> None:
     assert complete(text, facts) is None
+
+
+def test_fields_are_offered_in_a_spec(words: Words) -> None:
+    assert words("%%tao_spec detectnet_v2_train.txt\nbbox_rasterizer_config {\n  dead") == ["deadzone_radius"]
+    assert words("%%tao_spec ssd_train.txt\nrandom_seed: ") == []
 
 
 @pytest.mark.parametrize("subtask", SUBTASKS["ssd"])
@@ -148,7 +152,7 @@ def test_flags_that_are_given_are_not_offered_again_and_hidden_ones_only_when_ty
 
 def test_flags_of_tasks_that_only_containers_know_are_the_usual_ones(words: Words) -> None:
     assert {"-e", "-r", "-k", "--gpus"} <= set(words("%tao faster_rcnn train -"))
-    assert words("!tao-deploy ssd ") == ["gen_trt_engine", "evaluate", "inference", "run"]
+    assert words("!tao-deploy ssd ") == ["gen_trt_engine", "evaluate", "inference", "compare", "run"]
     assert "--engine_file" in words("!tao-deploy ssd gen_trt_engine --")
     assert words("%tao ssd run ls ") == [], "what a program takes is its own affair"
 
