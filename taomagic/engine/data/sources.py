@@ -182,7 +182,10 @@ class KittiSource:
         config = self._config
         name = config.kitti_sequence_to_frames_file or ""
         sequences = _read_json(self._root.here(name), self._root.shown(name))
-        if not isinstance(sequences, dict) or not all(isinstance(v, list) for v in sequences.values()):
+        if not isinstance(sequences, dict) or not all(
+            isinstance(frames, list) and all(isinstance(frame, str | int) for frame in frames)
+            for frames in sequences.values()
+        ):
             raise DataProblem(
                 "the sequence file isn't a JSON object of lists",
                 where=self._root.shown(name),
@@ -260,16 +263,30 @@ class CocoSource:
                         hint="it must be COCO's detection JSON",
                     )
             try:
-                found = {c["id"]: str(c["name"]).replace(" ", "").lower() for c in content["categories"]}
+                found: dict[Any, str] = {}
+                for category in content["categories"]:
+                    name_found = str(category["name"]).replace(" ", "").lower()
+                    if found.setdefault(category["id"], name_found) != name_found:
+                        raise DataProblem(
+                            "two categories of the annotation file have the same id",
+                            where=shown,
+                            hint="give every category an id of its own",
+                        )
                 images = {image["id"]: image for image in content["images"]}
                 grouped: defaultdict[Any, list[dict[str, Any]]] = defaultdict(list)
                 for annotation in content["annotations"]:
                     grouped[annotation["image_id"]].append(annotation)
-            except (KeyError, TypeError) as error:
+            except KeyError as error:
                 raise DataProblem(
                     f"an entry of the annotation file lacks {error}",
                     where=shown,
                     hint="it must be COCO's detection JSON",
+                ) from error
+            except TypeError as error:
+                raise DataProblem(
+                    f"an entry of the annotation file is of the wrong kind ({error})",
+                    where=shown,
+                    hint="images, annotations and categories are lists of objects; ids are numbers or texts",
                 ) from error
             if len(images) < len(content["images"]):
                 raise DataProblem(
@@ -336,7 +353,11 @@ class CocoSource:
             corners.append((x, y, x + width, y + height))
         if not corners:
             return Objects()
-        names = [self._categories[annotation["category_id"]] for annotation in annotations]
+        names = []
+        for annotation in annotations:
+            if (category := annotation["category_id"]) not in self._categories:
+                raise ValueError(f"category_id {category} isn't among the categories")
+            names.append(self._categories[category])
         zeros = [0.0] * len(names)
         keys = [annotation["id"] for annotation in annotations]
         return Objects._make([names, *[zeros] * 3, *zip(*corners, strict=True), *[zeros] * 7, keys])
@@ -345,7 +366,7 @@ class CocoSource:
 def _read_json(path: Path, shown: str) -> Any:
     """Return the content of a JSON file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))  # Windows puts a mark before the text
     except FileNotFoundError:
         raise DataProblem(
             "the file doesn't exist", where=shown, hint=f"on this machine it would be {path}"

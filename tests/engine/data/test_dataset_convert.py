@@ -197,6 +197,9 @@ def test_sequences_are_dealt_out_longest_first_and_folds_reversed(
             tmp_path / "other",
             paths=paths,
         )
+    (kitti / "sequences.json").write_text(json.dumps({"a": [{"frame": "000000"}]}))
+    with pytest.raises(DataProblem, match="isn't a JSON object of lists"):
+        convert(export(**config), tmp_path / "other", paths=paths)
 
 
 def test_an_independent_reader_finds_every_field(kitti: Path, paths: PathMap, tmp_path: Path) -> None:
@@ -443,7 +446,8 @@ def test_coco_annotations_of_other_images_are_counted(
         ({"bbox": None}, "image 7"),
         ({"bbox": [1e300, 2, 3, 4]}, "image 7"),
         ({"category_id": [1]}, "image 7"),
-        ({"image_id": [1]}, "lacks"),
+        ({"category_id": 99}, "category_id 99 isn't among the categories"),
+        ({"image_id": [1]}, "wrong kind"),
     ],
 )
 def test_bad_coco_annotations_are_named(
@@ -469,5 +473,29 @@ def test_coco_files_must_have_the_same_categories_and_ids_of_their_own(
         convert(two, tmp_path / "coco", paths=paths)
     assert caught.value.path.endswith("instances.json")
     coco(kitti, [BOX], images=[{"id": 7, "file_name": f"00000{n}.png"} for n in (1, 2)])
-    with pytest.raises(DataProblem, match="same id"):
+    with pytest.raises(DataProblem, match=r"two images .* same id"):
         convert(coco_export(), tmp_path / "coco", paths=paths)
+    coco(kitti, [BOX], categories=[{"id": 11, "name": "car"}, {"id": 11, "name": "truck"}])
+    with pytest.raises(DataProblem, match=r"two categories .* same id"):
+        convert(coco_export(), tmp_path / "coco", paths=paths)
+    coco(kitti, [BOX], categories=[{"id": 11, "name": "car"}, {"id": 11, "name": "Car"}])
+    assert convert(coco_export(), tmp_path / "coco", paths=paths).num_objects == {"car": 1}
+
+
+def test_coco_files_may_come_from_windows(kitti: Path, paths: PathMap, tmp_path: Path) -> None:
+    coco(kitti, [BOX])
+    file = kitti / "instances.json"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b",", b",\r\n"))
+    assert convert(coco_export(), tmp_path / "coco", paths=paths).num_objects == {"car": 1}
+
+
+@pytest.mark.parametrize(
+    "change", [{"images": {"7": {"id": 7}}}, {"annotations": ["x"]}, {"categories": [3]}]
+)
+def test_coco_entries_that_are_no_objects_are_explained(
+    kitti: Path, paths: PathMap, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    coco(kitti, [BOX], **change)
+    with pytest.raises(DataProblem, match="of the wrong kind") as caught:
+        convert(coco_export(), tmp_path / "coco", paths=paths)
+    assert "lists of objects" in caught.value.hint
