@@ -190,8 +190,9 @@ def annotate_files(
     Raises
     ------
     DataProblem
-        Some images can't be used; the others are done.
+        Labels of a data set would be replaced; or some images can't be used, and the others are done.
     """
+    outputs.refuse_ground_truth(files, paths)
     for folder in outputs.folders:
         folder.mkdir(parents=True, exist_ok=True)
     found, unusable = Annotator(marker, outputs, paths).annotate(files, batch_size)

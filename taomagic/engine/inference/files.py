@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 
 from taomagic.engine.data.images import Image
+from taomagic.engine.data.kitti import FIELDS
 from taomagic.errors import DataProblem, UsageProblem
 from taomagic.project.paths import PathMap
 
@@ -52,6 +53,37 @@ class Outputs:
                 where=where,
                 hint=hint,
             )
+
+    def refuse_ground_truth(self, files: Sequence[Path], paths: PathMap) -> None:
+        """Raise where label files would replace labels that somebody drew: those have no confidence, as ours have.
+
+        Parameters
+        ----------
+        files
+            The images, whose names the label files get.
+        paths
+            For the name in the message.
+
+        Raises
+        ------
+        DataProblem
+            As said, with the first such file.
+        """
+        if self.labels is None or not self.labels.is_dir():
+            return
+        for image in files:
+            path = self.labels / f"{image.stem}.txt"
+            try:
+                with path.open(encoding="utf-8", errors="replace") as file:
+                    fields = next((row.split() for row in file if row.strip()), [])
+            except OSError:
+                continue  # most often there is none
+            if len(fields) == FIELDS:
+                raise DataProblem(
+                    "this looks like a label file of a data set, and the results would replace it",
+                    where=paths.to_container(path),
+                    hint="Give another folder for the results, or move the labels away.",
+                )
 
 
 def find_images(path: Path, shown_as: str, extensions: Sequence[str] = EXTENSIONS) -> list[Path]:

@@ -270,6 +270,29 @@ def test_inference_writes_pictures_and_labels(place: Place) -> None:
     assert place.status("results/status.json")[-1]["status"] == "SUCCESS"
 
 
+def test_results_do_not_replace_the_labels_of_a_data_set(place: Place) -> None:
+    """Images in ``data/images`` and labels in ``data/labels``, and ``-r data``."""
+    before = (place.folder / "labels/0.txt").read_text()
+    words = ("inference", "-e", f"{ROOT}/inference.txt", "-k", KEY, "-r", ROOT)
+    code, output = place.run(*words, "-i", f"{ROOT}/v")
+    assert code == 1
+    assert f"{ROOT}/labels/0.txt: this looks like a label file of a data set" in output
+    assert (place.folder / "labels/0.txt").read_text() == before
+    assert not (place.folder / "images_annotated").exists()
+    for _ in range(2):  # the command's own results may be replaced
+        code, output = place.run(*words, "-i", f"{ROOT}/testing")
+        assert code == 0, output
+
+
+def test_a_file_in_the_place_of_the_results_folder_is_explained(place: Place) -> None:
+    code, output = place.run(
+        "inference", "-e", f"{ROOT}/inference.txt", "-i", f"{ROOT}/v", "-r", f"{ROOT}/spec.txt"
+    )
+    assert code == 1
+    assert "a file is where a folder is needed" in output
+    assert "HINT: Give another folder" in output
+
+
 def edited(place: Place, *changes: tuple[str, str]) -> None:
     """Change the inference file."""
     path = place.folder / "inference.txt"
