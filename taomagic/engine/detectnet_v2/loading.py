@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,8 @@ from taomagic.spec.settings_detectnet_v2 import (
     DetectNetDatasetSettings,
     DetectNetExperiment,
 )
+
+logger = logging.getLogger(__name__)
 
 #: An image in preparation has colours in any case, and four bytes for each level.
 _CHANNELS, _FLOAT_BYTES = 3, 4
@@ -132,6 +135,7 @@ class TrainingData:
         self._classes = experiment.classes
         self._frames = collect(dataset, experiment.classes, paths, validation=False)
         self._settings = settings
+        _tell_what_is_cut(self._frames, settings)
         self._on_gpu = on_gpu
         self._samples = GridSamples(
             self._frames.frames,
@@ -234,6 +238,7 @@ class ValidationData:
         cv2.setNumThreads(1)
         self._classes = experiment.classes
         self._frames = frames
+        _tell_what_is_cut(frames, self._settings)
         self._largest = _largest(frames, self._settings)
         self._on_gpu = on_gpu
         self._store = ImageStore(lambda index: self._frames.frames[index].decode(), cache_bytes)
@@ -278,6 +283,21 @@ def _largest(frames: Frames, settings: DetectNetAugmentationSettings) -> Size:
     """Return the size of the largest image, where that matters."""
     scaled = settings.scale_width and settings.scale_height and not settings.enable_auto_resize
     return frames.largest() if scaled else (0, 0)
+
+
+def _tell_what_is_cut(frames: Frames, settings: DetectNetAugmentationSettings) -> None:
+    """Warn where images are larger than the network's input: nothing resizes them unless the spec says so."""
+    scaled = settings.scale_width and settings.scale_height
+    if settings.enable_auto_resize or settings.crop is not None or scaled:
+        return  # as somebody wants it
+    width, height = settings.output_width, settings.output_height
+    sizes = [frame.size for frame in frames.frames if frame.size is not None]
+    if larger := sum(size[0] > width or size[1] > height for size in sizes):
+        logger.warning(
+            "%d of %d images are larger than the network's input, %d×%d: what is beyond it, right and below, is cut "
+            "off. To have images and boxes resized, set enable_auto_resize: true in preprocessing.",
+            *(larger, len(frames.frames), width, height),
+        )
 
 
 def _blocks(

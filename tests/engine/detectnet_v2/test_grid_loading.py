@@ -131,6 +131,26 @@ def test_data_say_what_is_in_them(experiment: Callable[..., DetectNetExperiment]
     assert training.fingerprint() != validation.fingerprint()
 
 
+def test_images_that_will_be_cut_are_mentioned_unless_the_spec_wants_it(
+    experiment: Callable[..., DetectNetExperiment], paths: PathMap, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = experiment()
+    assert one.augmentation is not None
+    for data in (TrainingData, ValidationData):
+        caplog.clear()
+        count = len(data(one, paths))
+        assert f"{count} of {count} images are larger than the network's input, 96×64" in caplog.text
+    for change in (
+        {"enable_auto_resize": True},
+        {"crop": (0, 0, 96, 64)},
+        {"scale_width": 96.0, "scale_height": 64.0},
+        {"output_width": 128, "output_height": 80},
+    ):
+        caplog.clear()
+        ValidationData(replace(one, augmentation=replace(one.augmentation, **change)), paths)
+        assert "larger than" not in caplog.text
+
+
 def test_images_keep_their_share_of_the_largest_when_scaled(
     experiment: Callable[..., DetectNetExperiment], paths: PathMap, write: Callable[..., None]
 ) -> None:
