@@ -70,7 +70,9 @@ def _run(args: argparse.Namespace, paths: PathMap) -> None:
             hint="Give one of the two.",
         )
     frames = frames_of_flags(args, experiment, paths)
-    data = ValidationData(experiment, paths, training=args.use_training_set, frames=frames)
+    data = ValidationData(
+        experiment, paths, training=args.use_training_set, frames=frames, on_gpu=device.is_cuda
+    )
     batch_size = batch_size_of(experiment, args.batch_size)
     status.write("STARTED", "Starting DetectNet_v2 evaluation.")
     logger.info("%s; %d images.", announcement(predictor, batch_size), len(data))

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     check_against_spec(predictor, experiment, args.model)
     status.write("STARTED", "Starting SSD evaluation.")
     logger.info("%s.", announcement(predictor, device, experiment.evaluation.batch_size))
-    data = ValidationData(experiment, paths)
+    data = ValidationData(experiment, paths, on_gpu=device.is_cuda)
     evaluation, truths, _ = evaluate_model(predictor, data, experiment.evaluation)
     print_table(evaluation, digits=3)
     explain(evaluation, truths)
