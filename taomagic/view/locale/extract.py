@@ -27,10 +27,12 @@ from taomagic.view.locale.catalogue import CHINESE, Template, entries, places, u
 ROOT: Final = Path(__file__).parents[2]
 NOT_TEXTS: Final = Path(__file__).with_name("not_texts.txt")
 
-#: Modules whose texts nobody reads in the course of work, or that are documents of their own (the sample notebooks).
+#: Modules whose texts nobody reads in the course of work, that are documents of their own (the sample notebooks), or
+#: programs that speak English wherever they run: those on a device, and those that answer in another program's place.
 _OTHERS: Final = re.compile(
     r"_pb2\.py$|/generate\.py$|^view/locale/|^samples/(notebook|build|gallery|scene|layout|people|cars|canvas)"
     r"|catalog_build|^view/(markup|draw_svg|awaiting)\.py$|^deferred\.py$|^engine/export/deepstream\.py$"
+    r"|^engine/device_bundle/(run|objects|tensorrt_engine)\.py$|^notebook/stand_ins\.py$"
 )
 
 #: Modules in which single words are texts as well, and where: assigned names, keyword arguments, called functions.
