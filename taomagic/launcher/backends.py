@@ -131,7 +131,8 @@ def engine_runs(command: Command) -> bool:
 def _is_ours_alone(command: Command, context: Context) -> bool:
     """Tell whether only the embedded engine has a sub-task, and no image of ours is wished for."""
     theirs = catalog.container_subtasks(command.group, command.task) or ()
-    own = context.environ.get(IMAGE_VARIABLE, "").strip()
+    # An image of ours runs the words of the group "model"; what `tao deploy` runs is told by NVIDIA's images.
+    own = command.group == "model" and context.environ.get(IMAGE_VARIABLE, "").strip()
     # A task without sub-tasks, the converter, is theirs too.
     return engine_runs(command) and command.subtask not in ("", *theirs) and not own
 

@@ -87,6 +87,16 @@ def test_what_only_the_embedded_engine_has_runs_there_unless_our_image_is_wished
     assert choose(tmp_path, "detectnet_v2", "train", "-e", "x").backend == "docker"
 
 
+def test_a_comparison_of_engines_never_goes_into_an_image(
+    tmp_path: Path, machine: Mapping[str, bool]
+) -> None:
+    compare = ("deploy", "ssd", "compare", "-m", "x", "y", "-e", "z", "-r", "w")
+    for own in ({}, {"TAOMAGIC_IMAGE": "mine:1"}):
+        assert choose(tmp_path, *compare, **own).backend == "process"
+        with pytest.raises(EnvironmentProblem, match="containers have no deploy ssd compare"):
+            choose(tmp_path, *compare, wish="docker", **own)
+
+
 def test_a_wish_is_followed_or_refused(tmp_path: Path, machine: dict[str, bool]) -> None:
     assert choose(tmp_path, *TRAIN, wish="process").backend == "process"
     machine["gpu"] = machine["image"] = False
