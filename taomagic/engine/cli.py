@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Sequence
 
 from taomagic.engine.console import open_console, say
-from taomagic.engine.signals import Stopped, install_handlers
+from taomagic.engine.signals import Stopped, asked_to_stop, install_handlers
 from taomagic.engine.status import StatusLog
 from taomagic.engine.training import members
 from taomagic.errors import TaoError, UsageProblem
@@ -42,19 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TaoError as problem:
         return _fail(args, paths, str(problem.message), where=problem.where, hint=problem.hint)
     except Stopped as stopped:
-        if not members.has_launcher():
-            write_failure(args, paths, f"Stopped by {stopped}")
-            say(f"Stopped by {stopped}.")
-            say("Execution status: FAIL")
-        return stopped.exit_code
+        return _stop(args, paths, stopped)
     except OSError as error:
         return _fail(args, paths, *_explain_os_error(error))
     except Exception as error:
-        if members.lost_others(error):
-            return _fail(
-                args, paths, f"another process of this training has ended: {error}", lost_others=True
-            )
-        return _fail(args, paths, *_explain_exception(error))
+        return _end_unforeseen(args, paths, error)
     if not members.has_launcher():
         say("Execution status: PASS")
     return 0
@@ -102,6 +94,8 @@ def module_of(task: str, subtask: str) -> str:
     group, _, network = task.rpartition(" ")
     if task == "converter":
         return "taomagic.engine.converter.convert"
+    if task == "device":
+        return "taomagic.engine.device_bundle.command"
     # Both groups have an evaluate and an inference.
     prefix = "deploy_" if group == "deploy" and subtask in {"evaluate", "inference"} else ""
     return f"taomagic.engine.{network}.{prefix}{subtask}"
@@ -179,7 +173,29 @@ def _explain_os_error(error: OSError) -> tuple[str, str, str]:
             where,
             "Check who owns this file or folder, and its permissions.",
         )
+    if error.errno in {errno.EEXIST, errno.ENOTDIR}:
+        return (
+            f"a file is where a folder is needed: {error.strerror}",
+            where,
+            "Give another folder, or move the file away.",
+        )
     return str(error.strerror or error), where, ""
+
+
+def _end_unforeseen(args: argparse.Namespace | None, paths: PathMap, error: Exception) -> int:
+    if (stopped := asked_to_stop()) is not None:
+        return _stop(args, paths, stopped)
+    if members.lost_others(error):
+        return _fail(args, paths, f"another process of this training has ended: {error}", lost_others=True)
+    return _fail(args, paths, *_explain_exception(error))
+
+
+def _stop(args: argparse.Namespace | None, paths: PathMap, stopped: Stopped) -> int:
+    if not members.has_launcher():
+        write_failure(args, paths, f"Stopped by {stopped}")
+        say(f"Stopped by {stopped}.")
+        say("Execution status: FAIL")
+    return stopped.exit_code
 
 
 def _fail(

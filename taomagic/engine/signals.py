@@ -26,16 +26,29 @@ class Stopped(BaseException):
         return 128 + self.signum
 
 
+#: The signal that asked this process to stop.
+_asked: int | None = None
+
+
 def install_handlers() -> None:
     """Turn the first SIGINT or SIGTERM into :class:`Stopped`, the second into an immediate end."""
-    asked = False
+    global _asked  # noqa: PLW0603 - signals belong to the process
+    _asked = None
 
     def handle(signum: int, _frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
+        global _asked  # noqa: PLW0603
+        if _asked is not None:
             os._exit(128 + signum)
-        asked = True
+        _asked = signum
         raise Stopped(signum)
 
     signal.signal(signal.SIGINT, handle)
     signal.signal(signal.SIGTERM, handle)
+
+
+def asked_to_stop() -> Stopped | None:
+    """Return what the process was asked, where code in between has made another error of it.
+
+    Modules written in C do so: a signal during their import becomes an ``ImportError``.
+    """
+    return Stopped(_asked) if _asked is not None else None

@@ -1,5 +1,6 @@
 """What the engine says about failures that are nobody's mistake."""
 
+import signal
 import types
 
 import pytest
@@ -40,3 +41,31 @@ def test_a_full_memory_is_told_with_a_hint_and_without_a_traceback(monkeypatch, 
     assert "HINT: Lower batch_size_per_gpu" in output
     assert "Traceback" not in output
     assert '"FAILURE"' in (tmp_path / "status.json").read_text()
+
+
+def test_a_signal_that_a_module_turned_into_another_error_still_stops(monkeypatch, capsys, tmp_path):
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.undo()  # with the true handlers
+
+    def importing(_name):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except BaseException as error:
+            raise ImportError("initialization failed") from error
+
+    monkeypatch.setattr(cli.importlib, "import_module", importing)
+    try:
+        assert cli.main(["ssd", "train", "-e", "spec.txt", "-r", str(tmp_path)]) == 128 + signal.SIGTERM
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    output = capsys.readouterr().out
+    assert "Stopped by SIGTERM." in output
+    assert "Traceback" not in output
+    # The next command of the same process isn't stopped by it: an error is one again.
+    monkeypatch.setattr(cli.importlib, "import_module", lambda _name: 1 / 0)
+    try:
+        assert cli.main(["ssd", "train", "-e", "spec.txt", "-r", str(tmp_path)]) == 1
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
