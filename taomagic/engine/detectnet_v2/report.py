@@ -43,13 +43,16 @@ class EstimatorReport(Report):
     plan
         How much is to be done.
     results_dir
-        Where ``monitor.json`` goes.
+        Where ``monitor.json`` and ``experiment_spec.txt`` go.
+    spec
+        The experiment file.
     """
 
-    def __init__(self, status: StatusLog, plan: Plan, results_dir: Path) -> None:
+    def __init__(self, status: StatusLog, plan: Plan, results_dir: Path, spec: str) -> None:
         self._status = status
         self._plan = plan
         self._monitor = results_dir / "monitor.json"
+        self._spec_copy, self._spec = results_dir / "experiment_spec.txt", spec
         self._epoch = 0
         self._has_begun = False
         self._loss_shown: float | None = None
@@ -63,8 +66,11 @@ class EstimatorReport(Report):
         self._running("Training gridbox model", "Building DetectNet V2 model")
 
     def model_ready(self, model: nn.Module) -> None:
-        """Print its layers, and record it."""
+        """Print its layers, record it, and copy the spec: not before, since a failed start replaces nothing."""
         assert isinstance(model, DetectNet)
+        if world().is_main:
+            with atomic_write(self._spec_copy) as file:
+                file.write(self._spec.encode())
         for line in layer_table(model, model.architecture.input_shape):
             say(line)
         self._running("DetectNet V2 model built.")

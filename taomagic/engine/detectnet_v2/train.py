@@ -26,7 +26,6 @@ from taomagic.engine.detectnet_v2.report import EstimatorReport
 from taomagic.engine.device import Device, choose_device, prefer
 from taomagic.engine.quantization import describe_quantization
 from taomagic.engine.status import StatusLog
-from taomagic.engine.storage.atomic import atomic_write
 from taomagic.engine.storage.model_file import ModelFile
 from taomagic.engine.training import members
 from taomagic.engine.training.checkpoints import StepCheckpoints
@@ -48,6 +47,8 @@ from taomagic.spec.settings_detectnet_v2 import DetectNetExperiment, SoftStartSe
 
 logger = logging.getLogger(__name__)
 
+#: The file system allows names of 255 bytes; a file being written has a longer one for a while.
+_LONGEST_NAME = 200
 #: Points of a curve in an epoch, where the spec doesn't say how often to log.
 _POINTS_PER_EPOCH = 10
 
@@ -65,7 +66,7 @@ def _run(args: argparse.Namespace, paths: PathMap) -> None:
     experiment = read_experiment(paths.to_host(args.spec), purpose="train", shown_as=args.spec)
     assert experiment.training is not None
     assert experiment.model is not None
-    if not args.model_name or "/" in args.model_name or args.model_name in {".", ".."}:
+    if not _is_file_name(args.model_name):
         raise UsageProblem(
             f"{args.model_name!r} is no name for a file",
             where="detectnet_v2 train -n",
@@ -95,9 +96,6 @@ def _run(args: argparse.Namespace, paths: PathMap) -> None:
         if network.has_validation:
             logger.info("Found %d samples in validation set", network.validation_images)
         training = TrainingRun(network, images, command, device, status)
-        if members.rank() == 0:
-            with atomic_write(results_dir / "experiment_spec.txt") as file:
-                file.write(experiment.text.encode())
         training.run()
     leave()
 
@@ -198,7 +196,7 @@ class DetectNetNetwork(Network):
         if board is not None:
             logger.info("Scalars logged at every %d steps", board.step_interval)
             logger.info("Images logged at every %d steps", board.image_interval * plan.steps)
-        self._report = EstimatorReport(status, plan, command.results_dir)
+        self._report = EstimatorReport(status, plan, command.results_dir, self.text)
         return self._report
 
     def schedule(self, steps: int, processes: int) -> Schedule:  # noqa: ARG002 - TAO scales SSD's rates by it, not these
@@ -322,6 +320,12 @@ class DetectNetNetwork(Network):
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on with the weights of the objectives."""
         self._loss.restore(state.get("objective_weights", {}))
+
+
+def _is_file_name(name: str) -> bool:
+    """Whether a model can be called so; to be known before the training, whose last file it is."""
+    plain = name.isprintable() and "/" not in name and name not in {"", ".", ".."}
+    return plain and len(name.encode()) <= _LONGEST_NAME
 
 
 def _detectnet(model: nn.Module) -> DetectNet:

@@ -411,7 +411,7 @@ def test_scalars_less_often_than_once_an_epoch_are_refused_but_not_in_quick_mode
     assert "QUICK MODE" in output
 
 
-@pytest.mark.parametrize("name", ["a/b", "", ".."])
+@pytest.mark.parametrize("name", ["a/b", "", "..", "a" * 250, "a\nb", "a\0b"])
 def test_a_name_that_is_none_is_refused(place: Place, name: str) -> None:
     words = place.words("named")
     words[words.index("tiny")] = name
@@ -432,6 +432,16 @@ def test_a_training_does_not_overwrite_what_it_starts_from(place: Place, straigh
         in output
     )
     assert (place.folder / "own/weights/tiny.tlt").is_file()
+
+
+def test_a_start_that_fails_leaves_the_spec_of_the_finished_training(place: Place, straight: str) -> None:
+    shutil.copytree(place.folder / "straight", place.folder / "kept")
+    start = f'model_config {{\n  pretrained_model_file: "{ROOT}/nothing.tlt"'
+    code, output = place.train("kept", "-k", KEY, spec=place.spec("kept.txt", {"model_config {": start}))
+    assert code == 1
+    assert f"{ROOT}/nothing.tlt: there is no such model file" in output
+    for name in ("experiment_spec.txt", "weights/tiny.tlt", "training_run.json"):
+        assert (place.folder / "kept" / name).read_bytes() == (place.folder / "straight" / name).read_bytes()
 
 
 def test_services_that_are_missing_do_not_matter(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
