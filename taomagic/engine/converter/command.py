@@ -14,6 +14,7 @@ from taomagic.engine.converter.build import Source, build, prepare
 from taomagic.engine.converter.engine_file import read_exported, write_engine
 from taomagic.engine.converter.ranges import find_ranges
 from taomagic.engine.converter.runtime import Profile
+from taomagic.engine.device import choose_device
 from taomagic.engine.status import StatusLog
 from taomagic.errors import ModelFileProblem, UsageProblem
 from taomagic.project.paths import PathMap
@@ -124,6 +125,7 @@ def make_engine(
             workspace_bytes=args.max_workspace_size,
             strict=args.strict_type_constraints,
             dla_core=getattr(args, "dla_core", -1),
+            gpu_index=choose_device(args.gpu_index).torch_device.index or 0,
         )
         header = tensorrt.write_plan(target, source, args.data_type, profile, ranges, options)
     else:

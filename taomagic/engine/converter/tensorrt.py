@@ -7,8 +7,10 @@ here says what it is, and is still a plan that every other program of NVIDIA's c
 
 from __future__ import annotations
 
+import base64
 import importlib
 import logging
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -30,6 +32,10 @@ logger = logging.getLogger(__name__)
 
 #: The first release with named tensors in its Python API.
 _FIRST: Final = (8, 5)
+#: What TensorRT keeps of a network's name, in bytes, without the zero at the end.
+_LONGEST_NAME: Final = 4095
+#: In front of a header that is too long for that as plain JSON.
+_PACKED: Final = "taomagic:"
 #: ``trt.DataType`` by its name -> NumPy's and PyTorch's.
 _TYPES: Final = {
     "FLOAT": np.float32,
@@ -175,7 +181,7 @@ def write_plan(
         model=source.metadata,
         notes={"gpu": torch.cuda.get_device_name(options.gpu_index)},
     )
-    network.name = header.to_json()
+    network.name = _network_name(header, source.shown_as)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise ModelFileProblem(
@@ -214,6 +220,10 @@ class TensorRTEngine:
                 where=shown_as,
                 hint="Build an engine for this machine from the exported model with gen_trt_engine.",
             )
+        import torch
+
+        # The engine and its memory are on one GPU, whichever is the current one later.
+        self._gpu = torch.cuda.current_device()
         trt = _import()
         log = trt.Logger(trt.Logger.WARNING)
         trt.init_libnvinfer_plugins(log, "")
@@ -256,6 +266,7 @@ class TensorRTEngine:
     def _run_once(self, images: npt.NDArray[np.float32], others: Mapping[str, npt.NDArray[Any]]) -> Tensors:
         import torch
 
+        torch.cuda.set_device(self._gpu)
         kept = []  # the GPU reads and writes these until the stream is done
         for name, values in {self.input_name: images, **others}.items():
             kind = self._engine.get_tensor_dtype(name).name
@@ -288,11 +299,13 @@ class TensorRTEngine:
                 where=shown_as,
                 hint="Engines that take images as [N, C, H, W] can be used.",
             )
-        sizes = self._engine.get_tensor_profile_shape(name, 0)
+        whole = tuple(self._engine.get_tensor_shape(name))
+        # An engine of a fixed shape was built without a profile.
+        sizes = [whole] * 3 if min(whole) > 0 else self._engine.get_tensor_profile_shape(name, 0)
         shape, batch = tuple(sizes[0])[1:], Profile(*(int(next(iter(size))) for size in sizes))
         try:
-            return replace(EngineHeader.from_json(self._engine.name), outputs=self.outputs)
-        except (ValueError, KeyError, TypeError):
+            return replace(_header_in(self._engine.name), outputs=self.outputs)
+        except (ValueError, KeyError, TypeError, zlib.error):
             return EngineHeader(TENSORRT, "unknown", name, shape, batch, self.outputs, "", {})
 
 
@@ -313,9 +326,31 @@ def _import() -> Any:
 
 
 def _number(trt: Any) -> int:
-    """Return the release as calibration caches write it: 8.5.3 is 8503."""
+    """Return the release as calibration caches write it: 8.5.3 is 8503, and 10.3.0 is 100300."""
     major, minor, patch = (int(part) for part in trt.__version__.split(".")[:3])
-    return major * 1000 + minor * 100 + patch
+    return major * (10000 if major >= 10 else 1000) + minor * 100 + patch
+
+
+def _network_name(header: EngineHeader, shown_as: str) -> str:
+    """Return a header as the name of a network: JSON, packed where there are many classes."""
+    for name in (header.to_json(), _packed(header)):
+        if len(name.encode()) <= _LONGEST_NAME:
+            return name
+    logger.warning(
+        "What %s says about itself is too long for a plan of TensorRT, which doesn't keep it.", shown_as
+    )
+    return _packed(replace(header, model={}))
+
+
+def _packed(header: EngineHeader) -> str:
+    return _PACKED + base64.b64encode(zlib.compress(header.to_json().encode(), 9)).decode()
+
+
+def _header_in(name: str) -> EngineHeader:
+    """Read what :func:`_network_name` wrote."""
+    if name.startswith(_PACKED):
+        return EngineHeader.from_json(zlib.decompress(base64.b64decode(name.removeprefix(_PACKED))))
+    return EngineHeader.from_json(name)
 
 
 def _explicit_batch(trt: Any) -> int:

@@ -22,6 +22,7 @@ from taomagic.engine.detectnet_v2.fitting import fitted
 from taomagic.engine.detectnet_v2.inference import seen_of
 from taomagic.engine.detectnet_v2.predictor import ExportedPredictor, announcement
 from taomagic.engine.detectnet_v2.records import collect
+from taomagic.engine.device import choose_device
 from taomagic.engine.evaluation.deployed import Deployed, Sample, evaluate_deployed
 from taomagic.engine.evaluation.matching import ImageDetections, on_whole_pixels
 from taomagic.engine.inference.models import open_exported
@@ -41,6 +42,7 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     status = StatusLog(results_dir)
     experiment = read_experiment(paths.to_host(args.spec), purpose="evaluate", shown_as=args.spec)
     model_path = paths.to_host(args.model)
+    choose_device(args.gpu_index)  # before an engine is opened on it
     model = open_exported(model_path, args.key, task="detectnet_v2", shown_as=args.model)
     predictor = ExportedPredictor(model, args.model)
     experiment = fitted(experiment, predictor.layout, args.model)

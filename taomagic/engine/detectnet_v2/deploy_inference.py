@@ -13,6 +13,7 @@ from taomagic.engine.detectnet_v2.inference import (
     read_settings,
 )
 from taomagic.engine.detectnet_v2.predictor import ExportedPredictor, announcement
+from taomagic.engine.device import choose_device
 from taomagic.engine.inference.annotator import annotate_files
 from taomagic.engine.inference.models import open_exported
 from taomagic.engine.status import StatusLog
@@ -29,6 +30,7 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     status = StatusLog(paths.to_host(args.results_dir))
     settings = read_settings(args, paths)
     outputs, files = places_of(args, paths, settings)
+    choose_device(args.gpu_index)  # before an engine is opened on it
     model = open_exported(paths.to_host(args.model), args.key, task="detectnet_v2", shown_as=args.model)
     predictor = ExportedPredictor(model, args.model)
     check_against_spec(predictor, settings, args.model)

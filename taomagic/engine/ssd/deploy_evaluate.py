@@ -40,12 +40,13 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     assert augmentation is not None
     assert experiment.nms is not None
     model_path = paths.to_host(args.model)
+    device = choose_device(args.gpu_index)  # before an engine is opened on it
     predictor = open_exported_predictor(model_path, args.key, experiment.nms, args.model)
     check_against_spec(predictor, experiment, args.model)
     images = validation_images(experiment, paths)
     logger.info(
         "%s; %d images.",
-        announcement(predictor, choose_device(args.gpu_index), args.batch_size),
+        announcement(predictor, device, args.batch_size),
         len(images.encoded),
     )
 

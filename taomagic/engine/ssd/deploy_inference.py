@@ -35,12 +35,13 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     assert experiment.augmentation is not None
     files = find_images(source, args.image_dir)
     refuse_shared_labels(files, args.image_dir, "Rename one of them.")
+    device = choose_device(args.gpu_index)  # before an engine is opened on it
     predictor = open_exported_predictor(paths.to_host(args.model), args.key, experiment.nms, args.model)
     check_against_spec(predictor, experiment, args.model)
     status.write("STARTED", "Starting SSD inference.")
     logger.info(
         "%s; %d images.",
-        announcement(predictor, choose_device(args.gpu_index), args.batch_size),
+        announcement(predictor, device, args.batch_size),
         len(files),
     )
     annotate_files(

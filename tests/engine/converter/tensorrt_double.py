@@ -164,9 +164,12 @@ def module(
             return SimpleNamespace(name="FLOAT")
 
         def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-            return (-1, 3, 16, 16) if name == self.onnx.input_name else (-1, 8)
+            fixed = self.onnx.profile
+            count = -1 if fixed is None else fixed.max
+            return (count, 3, 16, 16) if name == self.onnx.input_name else (count, 8)
 
         def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[tuple[int, ...]]:
+            assert self.onnx.profile is None, "built without a profile"
             return [(1, 3, 16, 16), (2, 3, 16, 16), (4, 3, 16, 16)]
 
         def create_execution_context(self) -> IExecutionContext:

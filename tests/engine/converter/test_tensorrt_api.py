@@ -30,7 +30,9 @@ def install(monkeypatch: pytest.MonkeyPatch, **options: Any) -> Any:
     double = tensorrt_double.module(**options)
     monkeypatch.setitem(sys.modules, "tensorrt", double)
     monkeypatch.setattr(tensorrt, "missing", lambda: "")
-    monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
+    chosen = [0]
+    monkeypatch.setattr(torch.cuda, "set_device", lambda index: chosen.__setitem__(0, index))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: chosen[0])
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "NVIDIA Double")
     stream = type("Stream", (), {"cuda_stream": 0, "synchronize": lambda self: None})()
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
@@ -92,11 +94,38 @@ def test_ranges_reach_tensorrt_as_a_calibration_cache(trt: Any, tmp_path: Path) 
     calibrator = trt.calls["config"].int8_calibrator
     assert isinstance(calibrator, trt.IInt8EntropyCalibrator2)
     assert calibrator.read_calibration_cache() == (
-        b"TRT-10300-EntropyCalibration2\nInput: 3f800000\nfeatures: 40000000\n"
+        b"TRT-100300-EntropyCalibration2\nInput: 3f800000\nfeatures: 40000000\n"
     )
     assert calibrator.get_batch(["Input"]) is None
     assert calibrator.get_batch_size() == 2
     assert calibrator.write_calibration_cache(b"") is None
+
+
+def test_caches_name_a_release_as_tensorrt_counts_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    trt = install(monkeypatch, version="8.6.1.6")
+    write(tmp_path / "net.trt", "int8", ranges={"Input": 127.0})
+    calibrator = trt.calls["config"].int8_calibrator
+    assert calibrator.read_calibration_cache().startswith(b"TRT-8601-EntropyCalibration2\n")
+
+
+@pytest.mark.parametrize("text", ["x" * 20, "".join(map(chr, range(0x4E00, 0x4E00 + 9000)))])
+def test_a_plan_keeps_its_name_within_tensorrts_4096_bytes(trt: Any, tmp_path: Path, text: str) -> None:
+    classes = [f"class number {index}" for index in range(400)]
+    source = prepare(convolutional(metadata={"classes": classes, "more": text}), shown_as="net.onnx")
+    tensorrt.write_plan(tmp_path / "net.trt", source, "fp32", Profile(1, 2, 4), None, tensorrt.Options())
+    assert len(trt.calls["network"].name.encode()) < 4096
+    metadata = open_engine(tmp_path / "net.trt").metadata
+    assert metadata["fingerprint"] == source.fingerprint
+    assert metadata.get("classes") == (classes if len(text) < 100 else None)
+
+
+def test_an_engine_stays_on_the_gpu_it_was_opened_on(trt: Any, tmp_path: Path) -> None:
+    write(tmp_path / "net.trt")
+    torch.cuda.set_device(3)
+    engine = open_engine(tmp_path / "net.trt")
+    torch.cuda.set_device(0)
+    engine.run(images(1))
+    assert torch.cuda.current_device() == 3
 
 
 def test_releases_without_calibrators_get_a_quantised_model(
@@ -120,6 +149,13 @@ def test_a_plan_from_elsewhere_is_described_by_its_tensors(trt: Any, tmp_path: P
     assert engine.metadata["precision"] == "unknown"
     assert engine.kind == "TensorRT engine"
     assert engine.run(images(5))["score"].shape == (5, 8)
+
+
+def test_a_plan_of_a_fixed_batch_size_has_no_profile(trt: Any, tmp_path: Path) -> None:
+    (tmp_path / "other.trt").write_bytes(b"ftrt" + (2).to_bytes(4, "big") + b"4x" + convolutional(4))
+    engine = open_engine(tmp_path / "other.trt")
+    assert engine.metadata["batch"] == {"min": 4, "opt": 4, "max": 4}
+    assert engine.run(images(6))["score"].shape == (6, 8)
 
 
 def test_what_tensorrt_cannot_do_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
