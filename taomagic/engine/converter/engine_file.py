@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from taomagic import __version__
+from taomagic.engine.converter import graph
 from taomagic.engine.converter.processor import multiplies_bytes
 from taomagic.engine.converter.runtime import Engine, OnnxEngine, Profile
 from taomagic.engine.storage import nvidia_codec
@@ -281,9 +282,15 @@ def read_exported(path: Path, key: str = "", *, shown_as: str = "") -> bytes:
     with _named(path, place):
         with open_model_file(path) as file:
             head = file.read(FIRST_BYTES)
+            if head.startswith(MAGIC) or is_plan(head):
+                raise ModelFileProblem(
+                    "this is an engine already, and an exported model is wanted",
+                    where=place,
+                    hint="Give the .onnx or .etlt file that export wrote; engines run in evaluate and inference.",
+                )
             form = form_of(head)
             if form is Form.ONNX:
-                return head + file.read()
+                return graph.with_weights(head + file.read(), path.parent, shown_as=place)
         if form is Form.CONTAINER:
             return read_container(path, Kind.ONNX, key)
         if path.suffix.lower() == ".etlt" and nvidia_codec.reads(path):

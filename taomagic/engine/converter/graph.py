@@ -8,11 +8,11 @@ from pathlib import Path
 
 import onnx
 import onnxruntime as ort
-from google.protobuf.message import DecodeError
-from onnx import TensorProto
+from google.protobuf.message import DecodeError, EncodeError
+from onnx import TensorProto, external_data_helper
 
 from taomagic.engine.converter.runtime import image_input
-from taomagic.errors import ModelFileProblem, UsageProblem
+from taomagic.errors import EnvironmentProblem, ModelFileProblem, UsageProblem
 
 #: Operators with weights that are multiplied: what eight bits make faster.
 MULTIPLYING = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
@@ -48,6 +48,47 @@ def load(model: bytes, *, shown_as: str = "") -> onnx.ModelProto:
     if not proto.graph.node:
         raise ModelFileProblem("the ONNX model is empty", where=shown_as, hint="Export it again.")
     return proto
+
+
+def with_weights(model: bytes, folder: Path, *, shown_as: str = "") -> bytes:
+    """Return a serialised model with the weights that it keeps in a file beside it, as PyTorch's exporter writes them.
+
+    Parameters
+    ----------
+    model
+        The serialised model; returned as it is where it has its weights itself.
+    folder
+        Where it lies.
+    shown_as
+        The file, for messages.
+
+    Raises
+    ------
+    ModelFileProblem
+        That file is missing, or is too short.
+    """
+    if b"location" not in model:  # the key under which such a weight names its file
+        return model
+    proto = load(model, shown_as=shown_as)
+    places = {
+        entry.value
+        for tensor in proto.graph.initializer
+        if external_data_helper.uses_external_data(tensor)
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    if not places:
+        return model
+    try:
+        external_data_helper.load_external_data_for_model(proto, str(folder))
+        return bytes(proto.SerializeToString())
+    except (OSError, ValueError, EncodeError, onnx.checker.ValidationError) as error:
+        raise ModelFileProblem(
+            f"the weights of this model are in {', '.join(sorted(places))}, which can't be read",
+            where=shown_as,
+            hint="Copy that file into the folder of the model, or export the model into one file "
+            "(torch.onnx.export: external_data=False).",
+        ) from error
 
 
 def inputs_of(model: onnx.ModelProto) -> dict[str, list[int | str | None]]:
@@ -145,6 +186,8 @@ def optimised(model: onnx.ModelProto, *, portable: bool = True, shown_as: str = 
     ------
     ModelFileProblem
         ONNX Runtime can't load it.
+    EnvironmentProblem
+        The disk with the temporary files is full.
     """
     options = ort.SessionOptions()
     levels = ort.GraphOptimizationLevel
@@ -157,6 +200,12 @@ def optimised(model: onnx.ModelProto, *, portable: bool = True, shown_as: str = 
             ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
             text = (str(error).splitlines() or [type(error).__name__])[0]
+            if "serialization failed" in text:
+                raise EnvironmentProblem(
+                    f"the optimised model can't be written into {folder}",
+                    where=shown_as,
+                    hint="Free some space there, or name another folder for temporary files with TMPDIR.",
+                ) from error
             plugin = "is not a registered function/op" in text or "No Op registered" in text
             raise ModelFileProblem(
                 f"ONNX Runtime can't load the model: {text}",

@@ -5,15 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from taomagic.engine.converter import graph
 from taomagic.engine.converter.engine_file import (
     EngineHeader,
     is_engine,
     open_engine,
     read_engine,
+    read_exported,
     versions,
     write_engine,
 )
@@ -50,6 +53,41 @@ def test_an_engine_comes_back_as_it_was_written(engine_path: Path) -> None:
     assert found == header()
     assert model == convolutional()
     assert is_engine(engine_path)
+
+
+def test_an_engine_is_no_exported_model(engine_path: Path, tmp_path: Path) -> None:
+    plan = tmp_path / "net.etlt"
+    plan.write_bytes(b"ftrt" + bytes(100))
+    for path in (engine_path, plan):
+        with pytest.raises(ModelFileProblem, match="an engine already") as caught:
+            read_exported(path, "key", shown_as="/workspace/net")
+        assert caught.value.where == "/workspace/net"
+        assert ".onnx or .etlt" in caught.value.hint
+
+
+def test_weights_in_a_file_beside_a_model_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    whole = onnx.load_from_string(convolutional())
+    onnx.save_model(whole, path, save_as_external_data=True, location="net.data", size_threshold=0)
+    found = open_engine(path).run(images(2))
+    expected = OnnxEngine(convolutional(), {}, profile=None).run(images(2))
+    np.testing.assert_allclose(found["score"], expected["score"], atol=1e-6)
+    (tmp_path / "net.data").write_bytes(b"short")
+    with pytest.raises(ModelFileProblem, match=r"in net\.data, which can't be read"):
+        read_exported(path)
+    (tmp_path / "net.data").unlink()
+    with pytest.raises(ModelFileProblem, match=r"in net\.data, which can't be read"):
+        read_exported(path)
+
+
+def test_a_full_disk_of_temporary_files_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : Protobuf serialization failed.")
+
+    monkeypatch.setattr(graph.ort, "InferenceSession", refuse)
+    with pytest.raises(EnvironmentProblem, match="can't be written into") as caught:
+        graph.optimised(graph.load(convolutional()), shown_as="net.onnx")
+    assert "TMPDIR" in caught.value.hint
 
 
 def test_an_engine_says_what_it_is(engine_path: Path) -> None:
