@@ -81,5 +81,7 @@ def deepstream_model(
         colours="grey" if architecture.input_shape[0] == 1 else "BGR",
         labels=("background", *architecture.classes),
         outputs=OUTPUTS[suppression],
+        # The boxes are suppressed in the model. nvinfer's default would group them again, and lose their confidences.
+        settings=("cluster-mode=4",),
         notes=notes,
     )

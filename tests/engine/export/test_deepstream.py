@@ -36,6 +36,7 @@ def test_a_colour_model(tmp_path):
         "model-color-format": "1",
         "maintain-aspect-ratio": "0",
         "output-tensor-meta": "0",
+        "cluster-mode": "4",
     }
     assert labels == "background\ncar\nperson\n"
 
