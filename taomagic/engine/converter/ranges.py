@@ -6,6 +6,7 @@ import argparse
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +21,15 @@ from taomagic.engine.converter.calibration_data import (
     first_batches,
     prepared_batches,
 )
-from taomagic.engine.data.tensorfile import read_batches, write_batches
+from taomagic.engine.converter.graph import tensors_to_calibrate
+from taomagic.engine.data.tensorfile import read_batches, read_count, write_batches
 from taomagic.errors import UsageProblem
 from taomagic.project.paths import PathMap
 
 logger = logging.getLogger(__name__)
+
+#: Share of the tensors without a range in a cache of the model's own: those that were 0 throughout.
+_MAY_LACK: Final = 0.1
 
 Batches = Iterator[npt.NDArray[np.float32]]
 
@@ -84,7 +89,9 @@ def find_ranges(
         ranges, origin = _calibrated(args, paths, source)
     elif cache is not None and cache.is_file():
         logger.info("Reading the calibration cache %s.", args.cal_cache_file)
-        return read_cache(cache, shown_as=args.cal_cache_file), args.cal_cache_file
+        ranges = read_cache(cache, shown_as=args.cal_cache_file)
+        _tell_lacking(source, ranges, args.cal_cache_file)
+        return ranges, args.cal_cache_file
     elif folders:
         origin = ", ".join(folders)
         logger.info("Calibrating with images of the spec: %s.", origin)
@@ -102,6 +109,40 @@ def find_ranges(
         write_cache(cache, ranges)
         say(f"Saved: {paths.to_container(cache)}")
     return ranges, origin
+
+
+def require_data(args: argparse.Namespace, paths: PathMap, folders: Sequence[str] = ()) -> None:
+    """Raise early what :func:`find_ranges` would: what it is going to read isn't there.
+
+    Raises
+    ------
+    DataProblem
+        The tensor file, the folder or its images are missing, or a file can't be used.
+    """
+    file = paths.to_host(args.cal_data_file) if args.cal_data_file else None
+    cache = paths.to_host(args.cal_cache_file) if args.cal_cache_file else None
+    if file is not None and (file.exists() or not args.cal_image_dir):
+        read_count(file, shown_as=args.cal_data_file)
+    elif args.cal_image_dir:
+        choose_images([paths.to_host(args.cal_image_dir)], 1, shown_as=args.cal_image_dir)
+    elif cache is not None and cache.is_file():
+        read_cache(cache, shown_as=args.cal_cache_file)
+    elif folders:
+        choose_images([paths.to_host(folder) for folder in folders], 1, shown_as=", ".join(folders))
+
+
+def _tell_lacking(source: Source, ranges: Mapping[str, float], shown_as: str) -> None:
+    """Warn of a cache that knows only a part of a model: networks share names of layers, but no ranges."""
+    names = tensors_to_calibrate(source.simplified)
+    lacking = sum(name not in ranges for name in names)
+    if lacking > len(names) * _MAY_LACK:
+        logger.warning(
+            "%s has no range for %d of the model's %d tensors, which stay in floating point. If it is another "
+            "model's, remove it and calibrate again.",
+            shown_as,
+            lacking,
+            len(names),
+        )
 
 
 def _calibrated(args: argparse.Namespace, paths: PathMap, source: Source) -> tuple[dict[str, float], str]:

@@ -14,7 +14,7 @@ from typing import Final
 from taomagic.engine.converter import tensorrt
 from taomagic.engine.converter.build import prepare
 from taomagic.engine.converter.command import check_precision, make_engine
-from taomagic.engine.converter.ranges import find_ranges
+from taomagic.engine.converter.ranges import find_ranges, require_data
 from taomagic.engine.converter.runtime import Profile
 from taomagic.errors import UsageProblem
 from taomagic.project.paths import PathMap
@@ -91,6 +91,8 @@ def check_wishes(
             hint="Give images with --cal_image_dir FOLDER, a tensor file with --cal_data_file FILE (detectnet_v2 "
             "calibration_tensorfile writes one), or an earlier cache with --cal_cache_file FILE.",
         )
+    if args.data_type == "int8" and not brings_scales:
+        require_data(args, paths, folders)
 
 
 def _check_tensorrt(args: argparse.Namespace, flag: str) -> None:

@@ -272,6 +272,10 @@ def test_an_engine_of_fp32_or_fp16_needs_no_calibration(export: Run, folder: Pat
 INT8 = ("--data_type", "int8")
 REFUSED = {
     "nothing to calibrate with": (INT8, "needs the ranges"),
+    "no tensor file": ((*INT8, "--cal_data_file", f"{ROOT}/out/no.tensor"), "the tensor file doesn't exist"),
+    "no folder of images": ((*INT8, "--cal_image_dir", f"{ROOT}/out/no"), "the folder with images"),
+    "no images": ((*INT8, "--cal_image_dir", f"{ROOT}/out"), "there is no .jpg"),
+    "no cache": ((*INT8, "--cal_cache_file", f"{ROOT}/made/detectnet_v2.txt"), "isn't a calibration cache"),
     "a folder for a file": (("--engine_file", f"{ROOT}/out"), "--engine_file is a folder"),
     "a folder for the export": (("-o", f"{ROOT}/out"), "-o is a folder"),
     "one name for two files": (

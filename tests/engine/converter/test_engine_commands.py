@@ -270,6 +270,17 @@ def test_a_cache_of_another_model_is_refused(build: Run, folder: Path) -> None:
     assert "Input" in output
 
 
+def test_a_cache_that_knows_a_part_of_the_model_is_warned_of(run: Run, folder: Path) -> None:
+    write_onnx(folder / "net.onnx", convolutional(layers=4))
+    whole = {"Input": 4.0, **{f"relu_{index}": 4.0 for index in range(3)}, "features": 4.0}
+    for ranges, warns in ((whole, False), (dict(list(whole.items())[:3]), True)):
+        write_cache(folder / "cal.bin", ranges)
+        words = ("converter", "@out/net.onnx", "-t", "int8", "-c", "@out/cal.bin", "-e", "@out/net.engine")
+        code, output = run(*words)
+        assert code == 0, output
+        assert ("no range for 2 of the model's 5 tensors" in output) is warns
+
+
 def test_another_networks_model_is_refused(build: Run) -> None:
     code, output = build("ssd", model="detectnet_v2.onnx")
     assert code == 1
