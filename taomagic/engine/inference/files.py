@@ -151,5 +151,10 @@ def encode(image: Image, path: Path) -> bytes:
 def replace_small(path: Path, content: bytes) -> None:
     """Write a small file in one step. Not forced to the disk: thousands follow, and all can be made again."""
     temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        error.filename = error.filename or str(path)  # a full disk names no file
+        raise

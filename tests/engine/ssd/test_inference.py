@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import threading
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,7 +14,7 @@ import torch
 
 from taomagic.engine.inference import annotator
 from taomagic.engine.inference.annotator import Annotator
-from taomagic.engine.inference.files import Outputs, find_images, refuse_shared_labels
+from taomagic.engine.inference.files import Outputs, find_images, refuse_shared_labels, replace_small
 from taomagic.engine.ssd import inference
 from taomagic.engine.ssd.inference import COLOURS, SSDMarker, _outputs
 from taomagic.engine.ssd.postprocess import Detections
@@ -241,6 +243,20 @@ def test_two_images_of_one_name_do_not_replace_each_others_labels(folder):
     files = [save(folder / "a.jpg"), save(folder / "a.png")]
     with pytest.raises(DataProblem, match=r"a\.jpg and a\.png .* a\.txt"):
         refuse_shared_labels(files, "-i", "Rename one.")
+
+
+def test_a_full_disk_leaves_no_half_of_a_result_and_is_named(folder, monkeypatch):
+    def half(path, content):
+        with path.open("wb") as file:
+            file.write(content[:2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    before = sorted(folder.iterdir())
+    with pytest.raises(OSError, match="No space left") as problem:
+        replace_small(folder / "a.txt", b"content")
+    assert problem.value.filename == str(folder / "a.txt")
+    assert sorted(folder.iterdir()) == before
 
 
 def test_a_box_has_an_outline_and_a_plate_in_the_colour_of_its_class():
