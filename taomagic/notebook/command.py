@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from taomagic.errors import UsageProblem
 from taomagic.launcher.backends import wished
 from taomagic.launcher.catalog import nearest
 from taomagic.launcher.control import span
-from taomagic.notebook import running
+from taomagic.notebook import running, sample_data
 from taomagic.notebook.judging import CellReport
 from taomagic.spec.help_format import HelpFormat
 
@@ -37,6 +38,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("notebook", metavar="NOTEBOOK")
     parser.add_argument(
         "--out", metavar="FILE", help="the executed notebook; by default NAME.executed.ipynb beside it"
+    )
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--data", metavar="DIR", help="KITTI's two archives, or its folders: what the notebook would download"
+    )
+    source.add_argument(
+        "--sample-data",
+        action="store_true",
+        help="stand-ins for downloads: drawn scenes in KITTI's layout, random weights for NGC's",
     )
     parser.add_argument(
         "--quick",
@@ -113,10 +123,25 @@ def _run(given: Any, say: Callable[[str], None]) -> int:
             "QUICK RUN: one step in each epoch. Files and tables are there to be looked at; their figures mean nothing."
         )
     names = {name: os.environ.get(name, value) for name, value in undefined_names(path.parent).items()}
-    wishes = running.Wishes(environment, names, in_process=given.in_process, keep_going=given.keep_going)
     progress = _Progress(running.seconds_before(out), say)
     began = time.monotonic()
-    reports = running.execute(notebook, path.parent, wishes, progress.tell)
+    with tempfile.TemporaryDirectory(prefix="taomagic-notebook-") as place:
+        programs: list[Path] = []
+        if given.sample_data or given.data:
+            data = Path(given.data).expanduser().absolute() if given.data else None
+            programs.append(sample_data.put_in(Path(place), path.parent, data))
+            names |= sample_data.addresses()
+        if given.sample_data:
+            say("SAMPLE DATA: downloads are answered by stand-ins, and each of them says so in its cell.")
+        wishes = running.Wishes(
+            Path(place),
+            environment,
+            names,
+            programs,
+            in_process=given.in_process,
+            keep_going=given.keep_going,
+        )
+        reports = running.execute(notebook, path.parent, wishes, progress.tell)
     running.write(out, notebook)
     for line in table(reports):
         say(line)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -15,10 +14,14 @@ from typing import Any
 
 from taomagic.errors import DataProblem, EnvironmentProblem
 from taomagic.notebook.judging import CellReport, judge, title_of, without_status
+from taomagic.project import remembered
+from taomagic.project.mounts import FILE_NAME, home_folder
 
 _KERNEL = "taomagic"
 #: Where an executed cell keeps its time, for the estimate of the next run.
 _METADATA = "taomagic"
+# What an earlier `%tao_env` left in the shell that we were started from: the notebook has a map and paths of its own.
+_NOT_PASSED_ON = frozenset({"LAUNCHER_MOUNTS", remembered.VARIABLE})
 _STARTUP = """\
 from taomagic.notebook.kernel import prepare as _prepare
 _prepare(get_ipython(), {names!r}, in_process={in_process!r})
@@ -32,6 +35,8 @@ class Wishes:
 
     Attributes
     ----------
+    place
+        A folder for the run's own files, which lasts as long as the run.
     environment
         Variables of the kernel, besides those of this process.
     names
@@ -44,6 +49,7 @@ class Wishes:
         Go on after a cell that ended with an exception, as `!` lines do.
     """
 
+    place: Path
     environment: Mapping[str, str]
     names: Mapping[str, str]
     programs: Sequence[Path] = ()
@@ -190,31 +196,48 @@ def _kernel(wishes: Wishes) -> Iterator[tuple[Any, dict[str, str]]]:
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
 
-    with tempfile.TemporaryDirectory(prefix="taomagic-notebook-") as name:
-        place = Path(name)
-        startup = place / "ipython" / "profile_default" / "startup" / "00-taomagic.py"
-        startup.parent.mkdir(parents=True)
-        startup.write_text(
-            _STARTUP.format(names=dict(wishes.names), in_process=wishes.in_process), encoding="utf-8"
-        )
-        (startup.parent.parent / "ipython_config.py").write_text(
-            'c.InteractiveShellApp.extensions = ["taomagic"]\n', encoding="utf-8"
-        )
-        spec = place / "kernels" / _KERNEL / "kernel.json"
-        spec.parent.mkdir(parents=True)
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=40"]
-        spec.write_text(json.dumps({"argv": argv, "display_name": _KERNEL, "language": "python"}))
-        programs = place / "bin"
-        _write_launchers(programs)
-        folders = [*map(str, wishes.programs), str(programs), str(Path(sys.executable).parent)]
-        environment = {
-            **os.environ,
-            **wishes.environment,
-            "IPYTHONDIR": str(place / "ipython"),
-            "PATH": os.pathsep.join([*folders, os.environ.get("PATH", os.defpath)]),
-        }
-        specs = KernelSpecManager(kernel_dirs=[str(place / "kernels")], ensure_native_kernel=False)
+    place = wishes.place
+    startup = place / "ipython" / "profile_default" / "startup" / "00-taomagic.py"
+    startup.parent.mkdir(parents=True)
+    startup.write_text(
+        _STARTUP.format(names=dict(wishes.names), in_process=wishes.in_process), encoding="utf-8"
+    )
+    (startup.parent.parent / "ipython_config.py").write_text(
+        'c.InteractiveShellApp.extensions = ["taomagic"]\n', encoding="utf-8"
+    )
+    spec = place / "kernels" / _KERNEL / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=40"]
+    spec.write_text(json.dumps({"argv": argv, "display_name": _KERNEL, "language": "python"}))
+    programs = place / "launchers"
+    _write_launchers(programs)
+    folders = [*map(str, wishes.programs), str(programs), str(Path(sys.executable).parent)]
+    kept = {name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON}
+    environment = {
+        **kept,
+        **wishes.environment,
+        "IPYTHONDIR": str(place / "ipython"),
+        "PATH": os.pathsep.join([*folders, os.environ.get("PATH", os.defpath)]),
+    }
+    specs = KernelSpecManager(kernel_dirs=[str(place / "kernels")], ensure_native_kernel=False)
+    with _home_map_kept():
         yield AsyncKernelManager(kernel_name=_KERNEL, kernel_spec_manager=specs), environment
+
+
+@contextmanager
+def _home_map_kept() -> Iterator[None]:
+    """Put the person's ``~/.tao_mounts.json`` back: NVIDIA's notebooks write their own map over it."""
+    file = home_folder(os.environ) / FILE_NAME
+    before = file.read_bytes() if file.is_file() else None
+    try:
+        yield
+    finally:
+        if before is None:
+            file.unlink(missing_ok=True)
+        elif not file.is_file() or file.read_bytes() != before:
+            temporary = file.with_name(f"{file.name}.{os.getpid()}")
+            temporary.write_bytes(before)
+            temporary.replace(file)
 
 
 def _write_launchers(folder: Path) -> None:
