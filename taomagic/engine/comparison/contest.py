@@ -221,6 +221,11 @@ def _advice(result: Result, reference: Result) -> str:
         )
     if result.contender.precision == "fp16":
         return f"{worst} loses most. Try fp32: some weights or activations are beyond what 16 bits hold."
+    if result.contender.parameters < reference.contender.parameters:
+        return (
+            f"{worst} loses most. It has fewer weights than {reference.contender.name}: train it again after pruning, "
+            "or prune less."
+        )
     return f"{worst} loses most. Check that it was exported from this checkpoint, with the same spec."
 
 
@@ -229,13 +234,15 @@ def _worst_class(mine: Mapping[str, float], theirs: Mapping[str, float]) -> str:
 
 
 def _slower(result: Result, results: Sequence[Result]) -> str | None:
-    """Say so where int8 is no faster than fp32 of the same runtime, which is the rule for tiny networks."""
+    """Say so where int8 is no faster than fp32 of the same network and runtime, which is the rule for tiny ones."""
     if result.contender.precision != "int8":
         return None
     plain = [
         other
         for other in results
-        if other.contender.precision == "fp32" and other.contender.place == result.contender.place
+        if other.contender.precision == "fp32"
+        and other.contender.place == result.contender.place
+        and other.contender.parameters == result.contender.parameters
     ]
     if not plain:
         return None

@@ -17,7 +17,12 @@ from taomagic.engine.evaluation.matching import ImageDetections
 
 
 def result(
-    name: str, mean: float, milliseconds: float, precision: str = "fp32", place: str = "CPU, ONNX Runtime"
+    name: str,
+    mean: float,
+    milliseconds: float,
+    precision: str = "fp32",
+    place: str = "CPU, ONNX Runtime",
+    parameters: int = 10,
 ) -> Result:
     contender = Contender(
         name,
@@ -26,7 +31,7 @@ def result(
         "engine",
         place,
         precision,
-        10,
+        parameters,
         lambda images: [],
         lambda: None,  # type: ignore
     )
@@ -77,6 +82,22 @@ def test_int8_that_gains_nothing_is_said() -> None:
     assert best is results[1]
     # Against PyTorch it would be unfair.
     assert len(verdicts([results[0], results[2]], 0.01)[0]) == 1
+
+
+def test_a_pruned_model_is_told_from_a_wrong_export() -> None:
+    words, _ = verdicts([result("m.tlt", 0.8, 20), result("p.tlt", 0.5, 9, parameters=5)], 0.01)
+    assert "train it again after pruning" in words[0]
+    words, _ = verdicts([result("m.tlt", 0.8, 20), result("o.onnx", 0.5, 9)], 0.01)
+    assert "Check that it was exported" in words[0]
+
+
+def test_int8_is_measured_against_the_same_network() -> None:
+    results = [
+        result("m.onnx", 0.8, 20),
+        result("p.onnx", 0.8, 4, parameters=5),
+        result("i.trt", 0.8, 9, "int8"),
+    ]
+    assert not any("too small for int8" in sentence for sentence in verdicts(results, 0.01)[0])
 
 
 def test_the_reference_may_be_the_best() -> None:
