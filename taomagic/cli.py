@@ -352,6 +352,12 @@ def _key(wanted: Command) -> int:
     return key_command.run(wanted.args, say=lambda text: print(tr(text)))
 
 
+def _device(wanted: Command) -> int:
+    from taomagic.launcher import device_command
+
+    return device_command.run(wanted.args, say=lambda text: print(tr(text)))
+
+
 def _notebook(wanted: Command) -> int:
     from taomagic.notebook import command as notebook_command
 
@@ -367,5 +373,6 @@ _CONTROL: Mapping[str, Callable[[Command], int]] = {
     "logs": _logs,
     "samples": _samples,
     "key": _key,
+    "device": _device,
     "notebook": _notebook,
 }

@@ -21,6 +21,10 @@ _CONTROL_HELP = {
         "sample data, specs, notebooks, weights to learn with",
     ),
     "key": ("key check FILE [-k KEY]", "which kind of model file it is, and whether the key opens it"),
+    "device": (
+        "device bundle MODEL -o FOLDER …",
+        "a folder that runs a model on a Jetson, or without taomagic",
+    ),
     "notebook": (
         "notebook run FILE.ipynb …",
         "execute a notebook headless, and tell how each cell went",

@@ -39,6 +39,7 @@ ENV_FLAGS = {
 _FIRST_WORDS = {
     "info": ("--verbose",),
     "key": ("check",),
+    "device": ("bundle",),
     "notebook": ("run",),
     "samples": ("create", "specs", "notebook", "weights"),
 }
@@ -345,10 +346,10 @@ class _Completer:
                 yield from self._matching((*self._tasks("model", "dataset"), *CONTROL_WORDS, *catalog.GROUPS))
             case "help" if len(words) < 3 and words[0] not in CONTROL_WORDS and RUN not in words:
                 yield from (each for each in self._command(words) if each != RUN and not each.startswith("-"))
-            case "info" | "key" | "notebook" | "samples" if not words:
+            case "info" | "key" | "device" | "notebook" | "samples" if not words:
                 yield from self._matching(_FIRST_WORDS[word])
-            case "key" | "notebook":
-                yield from self._paths.candidates("model" if word == "key" else "file")
+            case "key" | "device" | "notebook":
+                yield from self._paths.candidates("file" if word == "notebook" else "model")
             case "samples" if words == ["weights"]:
                 from taomagic.samples.weights import SOURCES  # only here: it takes the time to import
 

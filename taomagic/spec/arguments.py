@@ -18,7 +18,13 @@ from typing import Any, Final, NoReturn
 
 from taomagic import errors
 from taomagic.errors import UsageProblem
-from taomagic.spec import arguments_deploy, arguments_detectnet_v2, arguments_key, arguments_ssd
+from taomagic.spec import (
+    arguments_deploy,
+    arguments_detectnet_v2,
+    arguments_device,
+    arguments_key,
+    arguments_ssd,
+)
 from taomagic.spec.arguments_common import Subtask
 from taomagic.spec.flag_types import not_negative, number, positive
 from taomagic.spec.help_format import HelpFormat
@@ -40,6 +46,7 @@ _NETWORKS: Final[Mapping[str, Mapping[str, Subtask]]] = {
     **{f"deploy {network}": parts for network, parts in arguments_deploy.NETWORKS.items()},
     "converter": {"": arguments_deploy.CONVERTER},
     "key": arguments_key.SUBTASKS,
+    "device": arguments_device.SUBTASKS,
 }
 
 #: The sub-tasks of each network, in the order in which they are used.
