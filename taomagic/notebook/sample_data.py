@@ -78,7 +78,8 @@ def addresses() -> dict[str, str]:
 
 def size_in(specs: Path) -> tuple[int, int]:
     """Return the largest size that the specs of a folder have for images; KITTI's where none has one."""
-    widths, heights = [], []
+    widths: list[int] = []
+    heights: list[int] = []
     for file in sorted(specs.glob("*.txt")) if specs.is_dir() else ():
         text = file.read_text(encoding="utf-8", errors="replace")
         widths += map(int, _WIDTH.findall(text))
