@@ -128,7 +128,7 @@ def _refused(words: str) -> UsageProblem:
 
 def test_the_subtasks_in_the_order_of_use() -> None:
     first, *rest = ("dataset_convert", "train"), "evaluate", "prune", "inference", "export"
-    deploy = ("gen_trt_engine", "evaluate", "inference")
+    deploy = ("gen_trt_engine", "evaluate", "inference", "compare")
     assert dict(SUBTASKS) == {
         "ssd": (*first, *rest),
         "detectnet_v2": (*first, "show", *rest, "calibration_tensorfile"),
@@ -136,6 +136,7 @@ def test_the_subtasks_in_the_order_of_use() -> None:
         "deploy detectnet_v2": deploy,
         "converter": ("",),
         "key": ("check",),
+        "device": ("bundle",),
     }
 
 

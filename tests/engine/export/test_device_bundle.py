@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import ctypes
+import importlib
 import json
 import re
 import subprocess
@@ -10,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ import torch
 from PIL import Image
 
 from taomagic.engine.cli import main
+from taomagic.engine.converter.runtime import OnnxEngine
 from taomagic.engine.detectnet_v2 import weights as detectnet_weights
 from taomagic.engine.detectnet_v2.clustering import dbscan
 from taomagic.engine.detectnet_v2.model import Architecture, DetectNet
@@ -24,6 +28,7 @@ from taomagic.engine.detectnet_v2.onnx_export import export_with_scales
 from taomagic.engine.device_bundle import command, objects
 from taomagic.engine.ssd import weights as ssd_weights
 from taomagic.engine.storage.model_file import write_onnx
+from tests.engine.converter import tensorrt_double
 
 from .export_cases import network
 
@@ -144,12 +149,18 @@ def bundle(place: Path) -> Callable[..., Path]:
     return write
 
 
-def test_ssd_finds_on_the_device_what_inference_finds(place: Path, bundle: Callable[..., Path]) -> None:
+@pytest.fixture(scope="module")
+def ssd_labels(place: Path, bundle: Callable[..., Path]) -> Path:
+    """What the bundle of an SSD finds, as labels; the pictures lie beside them."""
     folder = bundle("ssd", "ssd.tlt", "-e", str(place / "ssd.txt"))
     done = on_device(folder, place / "pictures", "-o", place / "ssd_out", "--threshold", "0.1")
     assert done.returncode == 0, done.stderr
     assert re.search(r"^a\.png: \d+ objects, [\d.]+ ms", done.stdout, re.M)
     assert "3 pictures," in done.stdout
+    return place / "ssd_out/labels"
+
+
+def test_ssd_finds_on_the_device_what_inference_finds(place: Path, ssd_labels: Path) -> None:
     words = [
         "-m",
         place / "ssd.tlt",
@@ -163,7 +174,7 @@ def test_ssd_finds_on_the_device_what_inference_finds(place: Path, bundle: Calla
         KEY,
     ]
     assert main(["ssd", "inference", *map(str, words), "-r", str(place / "ssd_ours")]) == 0
-    assert assert_same_labels(place / "ssd_out/labels", place / "ssd_ours/labels") > 5
+    assert assert_same_labels(ssd_labels, place / "ssd_ours/labels") > 5
     for name in ("a.png", "b.png", "c.jpg"):
         with (
             Image.open(place / "ssd_out/images" / name) as drawn,
@@ -186,22 +197,18 @@ def test_detectnet_finds_on_the_device_what_inference_finds(place: Path, bundle:
 
 
 def test_the_engine_of_onnx_runtime_and_the_encrypted_export_give_the_same(
-    place: Path, bundle: Callable[..., Path]
+    place: Path, bundle: Callable[..., Path], ssd_labels: Path
 ) -> None:
-    spec = str(place / "ssd.txt")
-    words = ["-m", str(place / "ssd.tlt"), "-e", spec, "-k", KEY, "-o", str(place / "ssd.etlt")]
-    assert main(["ssd", "export", *words, "--engine_file", str(place / "ssd.engine")]) == 0
-    labels = []
-    for number, model in enumerate(("ssd.tlt", "ssd.etlt", "ssd.engine")):
-        more = ("-e", spec) if model == "ssd.tlt" else ()
-        folder = bundle("ssd" if model == "ssd.tlt" else f"from_{number}", model, *more)
-        done = on_device(folder, place / "pictures/a.png", "-o", place / f"out_{number}")
+    words = ["-m", str(place / "ssd.tlt"), "-e", str(place / "ssd.txt"), "-k", KEY]
+    more = ["-o", str(place / "ssd.etlt"), "--engine_file", str(place / "ssd.engine")]
+    assert main(["ssd", "export", *words, *more]) == 0
+    for kind in ("etlt", "engine"):
+        folder = bundle(f"from_{kind}", f"ssd.{kind}")
+        done = on_device(folder, place / "pictures", "-o", place / f"{kind}_out", "--threshold", "0.1")
         assert done.returncode == 0, done.stderr
-        labels.append(place / f"out_{number}/labels")
         assert json.loads((folder / "config.json").read_text())["network"] == "ssd"
-    for other in labels[1:]:
-        assert_same_labels(other, labels[0])
-    assert "--onnx=model.onnx" in (place / "from_1/README.md").read_text()
+        assert_same_labels(place / f"{kind}_out/labels", ssd_labels)
+    assert "--onnx=model.onnx" in (place / "from_etlt/README.md").read_text()
 
 
 def test_the_readme_builds_the_engine_of_this_model_and_no_file_has_the_key(
@@ -263,7 +270,7 @@ def test_what_is_wrong_is_told_and_leaves_nothing(
 def test_a_folder_is_replaced_only_by_force_and_only_if_it_is_a_bundle(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [str(place / "grid.tlt"), "-e", str(place / "grid.txt"), "-k", KEY]
+    words = [str(place / "bare.onnx"), "-e", str(place / "grid.txt")]
     target = tmp_path / "out"
     target.mkdir()
     (target / "work.txt").write_text("of weeks")
@@ -282,7 +289,7 @@ def test_a_folder_is_replaced_only_by_force_and_only_if_it_is_a_bundle(
 
 def test_the_devices_clusters_are_those_of_the_engine() -> None:
     rng = np.random.default_rng(0)
-    for _ in range(40):
+    for _ in range(15):
         corners = rng.uniform(0, 60, (30, 2))
         boxes = np.concatenate([corners, corners + rng.choice([0, 10, 25, 40], (30, 2))], 1).astype(
             np.float32
@@ -336,3 +343,82 @@ def test_nothing_is_taken_from_elsewhere_without_a_name() -> None:
     assert known["flags"] == "--int8 --fp16 --calib=calibration.bin", "a fixed batch size takes no shapes"
     for path in templates.iterdir():
         assert set(re.findall(r"\$(\w+)", path.read_text())) <= set(known)
+
+
+class _Cuda:
+    """CUDA's library, with the host's memory for the GPU's."""
+
+    def __init__(self) -> None:
+        self.kept: list[ctypes.Array[ctypes.c_char]] = []
+
+    def cudaMalloc(self, pointer: Any, size: ctypes.c_size_t) -> int:  # noqa: N802 - CUDA's names
+        self.kept.append(ctypes.create_string_buffer(size.value))
+        pointer._obj.value = ctypes.addressof(self.kept[-1])
+        return 0
+
+    def cudaMemcpy(self, target: int, source: int, size: int, kind: int) -> int:  # noqa: N802
+        ctypes.memmove(target, source, size)
+        return 0
+
+    def cudaDeviceSynchronize(self) -> int:  # noqa: N802
+        return 0
+
+
+class _Numbered:
+    """The API of TensorRT before 8.5 on top of the double's."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self.num_bindings = engine.num_io_tensors
+        self.get_binding_name = engine.get_tensor_name
+
+    def binding_is_input(self, index: int) -> bool:
+        return bool(self._engine.get_tensor_name(index) == self._engine.onnx.input_name)
+
+    def get_binding_dtype(self, index: int) -> None:
+        return None
+
+    def create_execution_context(self) -> Any:
+        engine, context = self._engine, self._engine.create_execution_context()
+
+        def execute_v2(bindings: list[int]) -> bool:
+            for index, memory in enumerate(bindings):
+                context.set_tensor_address(engine.get_tensor_name(index), memory)
+            return bool(context.execute_async_v3(0))
+
+        return SimpleNamespace(
+            set_binding_shape=lambda index, shape: context.set_input_shape(
+                engine.get_tensor_name(index), shape
+            ),
+            get_binding_shape=lambda index: context.get_tensor_shape(engine.get_tensor_name(index)),
+            execute_v2=execute_v2,
+        )
+
+
+@pytest.mark.parametrize("names", [True, False])
+def test_an_engine_of_tensorrt_runs_with_its_old_api_and_its_new_one(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: bool
+) -> None:
+    """Against the double of the API; no GPU takes part."""
+    trt = tensorrt_double.module()
+    trt.nptype = lambda _: np.float32
+    if not names:
+        runtime = trt.Runtime
+        trt.Runtime = lambda log: SimpleNamespace(
+            deserialize_cuda_engine=lambda plan: _Numbered(runtime(log).deserialize_cuda_engine(plan))
+        )
+    monkeypatch.setitem(sys.modules, "tensorrt", trt)
+    monkeypatch.delitem(sys.modules, "taomagic.engine.device_bundle.tensorrt_engine", raising=False)
+    program = importlib.import_module("taomagic.engine.device_bundle.tensorrt_engine")
+    monkeypatch.setattr(program, "_cuda", _Cuda)
+    model = (place / "bare.onnx").read_bytes()
+    (tmp_path / "model.engine").write_bytes(b"ftrt" + bytes(4) + model)
+    engine = program.Engine(str(tmp_path / "model.engine"))
+    wanted = OnnxEngine(model, {}, profile=None)
+    for seed in (1, 2):  # the second image meets the first one's memory
+        images = np.random.default_rng(seed).random((1, 3, 96, 192), np.float32)
+        found = engine.run(images)
+        assert found.keys() == wanted.run(images).keys()
+        for name, values in wanted.run(images).items():
+            np.testing.assert_array_equal(found[name], values)
+    monkeypatch.delitem(sys.modules, "taomagic.engine.device_bundle.tensorrt_engine")
