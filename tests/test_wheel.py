@@ -34,6 +34,8 @@ def test_the_wheel_carries_notebooks_specs_protos_and_the_catalog(wheel: Path):
         "taomagic/samples/specs/ssd/sample/ssd_train_resnet10_sample.txt",
         "taomagic/samples/specs/detectnet_v2/sample/detectnet_v2_train_resnet10_sample.txt",
         "taomagic/spec/ssd.proto",
+        "taomagic/engine/device_bundle/run.py",
+        "taomagic/engine/device_bundle/templates/README.md",
         "taomagic/spec/ssd_pb2.py",
         "taomagic/launcher/catalog.json",
         "taomagic/launcher/catalog.toml",

@@ -51,8 +51,6 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
         shutil.rmtree(partial, ignore_errors=True)
     for note in contents.notes:
         logger.warning("%s", note)
-    for name in sorted(path.name for path in target.iterdir()):
-        logger.info("In the bundle: %s", name)
     say(f"Saved: {paths.to_container(target)}")
     say("Copy this folder to the device; README.md in it tells the rest.")
 

@@ -47,6 +47,10 @@ def open_model(path: Path, config: "dict[str, Any]") -> "Callable[[Images], Outp
             raise SystemExit(f"{path.name} needs TensorRT ({error}); a .onnx runs in ONNX Runtime") from error
         run: "Callable[[Images], Outputs]" = engine(str(path)).run
         return run
+    if config["only_tensorrt"]:
+        raise SystemExit(
+            f"{path.name} has operators that only TensorRT knows: build an engine, see README.md"
+        )
     try:
         import onnxruntime
     except ImportError as error:

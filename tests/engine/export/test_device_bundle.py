@@ -422,3 +422,15 @@ def test_an_engine_of_tensorrt_runs_with_its_old_api_and_its_new_one(
         for name, values in wanted.run(images).items():
             np.testing.assert_array_equal(found[name], values)
     monkeypatch.delitem(sys.modules, "taomagic.engine.device_bundle.tensorrt_engine")
+
+
+def test_a_model_with_operators_of_tensorrt_alone_is_said_to_need_an_engine(
+    place: Path, bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    whole = bundle("ssd", "ssd.tlt", "-e", str(place / "ssd.txt"))
+    target = tmp_path / "b"
+    assert main(["device", "bundle", str(whole / "model_tensorrt.onnx"), "-o", str(target)]) == 0
+    assert "TensorRT 8.0 or newer" in (target / "README.md").read_text()
+    done = on_device(target, place / "pictures", "-o", tmp_path / "out")
+    assert done.returncode == 1
+    assert "build an engine" in done.stderr
