@@ -15,6 +15,7 @@ if os.environ.get("CI"):
     settings.load_profile("ci")
 
 
+@pytest.hookimpl(tryfirst=True)  # before the workers look for the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tell the workers of ``pytest -n`` what belongs together, and let them begin with what takes longest."""
     for item in items:

@@ -296,7 +296,7 @@ def test_what_does_not_go_together_with_it_is_refused(notebook: Debugged) -> Non
         (f"%tao --in-process {train} --gpus 2", "--gpus 2"),
         (f"%tao --in-process {train} -np 2", "--num_processes 2"),
         ("%tao --in-process list", "means nothing for list"),
-        ("%tao --in-process detectnet_v2 evaluate -e x", "--in-process means the embedded engine"),
+        ("%tao --in-process yolo_v4 evaluate -e x", "--in-process means the embedded engine"),
     ):
         cell = notebook.run(line)
         drawn = "\n".join(cell.error["traceback"])
