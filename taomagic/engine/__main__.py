@@ -1,5 +1,8 @@
 """``python -m taomagic.engine <task> <sub-task> …``."""
 
 from taomagic.engine.cli import main
+from taomagic.engine.signals import end_with
 
-raise SystemExit(main())
+code = main()
+end_with(code)
+raise SystemExit(code)

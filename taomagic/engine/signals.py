@@ -46,6 +46,22 @@ def install_handlers() -> None:
     signal.signal(signal.SIGTERM, handle)
 
 
+def end_with(code: int) -> None:
+    """Let a signal from now on do no more than hasten the end: all is done and said, and Python is clearing up.
+
+    Parameters
+    ----------
+    code
+        The exit code that the process ends with, signal or not.
+    """
+
+    def handle(_signum: int, _frame: FrameType | None) -> None:
+        os._exit(code)
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)
+
+
 def asked_to_stop() -> Stopped | None:
     """Return what the process was asked, where code in between has made another error of it.
 

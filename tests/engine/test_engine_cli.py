@@ -1,6 +1,8 @@
 """What the engine says about failures that are nobody's mistake."""
 
 import signal
+import subprocess
+import sys
 import types
 
 import pytest
@@ -69,3 +71,16 @@ def test_a_signal_that_a_module_turned_into_another_error_still_stops(monkeypatc
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def test_a_signal_after_the_end_only_hastens_it():
+    code = (
+        "import atexit, signal, sys\n"
+        "from taomagic.engine.signals import end_with, install_handlers\n"
+        "atexit.register(signal.raise_signal, signal.SIGTERM)\n"
+        "install_handlers()\n"
+        "end_with(3)\n"
+        "sys.exit(3)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (3, "")
