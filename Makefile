@@ -60,7 +60,7 @@ imports: $(VENV)/.dev
 	$(BIN)/lint-imports --no-cache
 
 unit: $(VENV)/.dev $(LABEXTENSION_WITH_NODE)
-	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --no-loadscope-reorder
 
 notebooks: $(VENV)/.dev
 	$(BIN)/python -m taomagic.samples.build

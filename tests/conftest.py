@@ -6,8 +6,11 @@ if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
     # Before anything imports torch: workers with a thread for each core would wait for one another.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
+from typing import Any
+
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 # What CI refuses it must refuse again: there the examples are the same each time. Elsewhere they are new ones.
 settings.register_profile("ci", derandomize=True)
@@ -15,30 +18,38 @@ if os.environ.get("CI"):
     settings.load_profile("ci")
 
 
-@pytest.hookimpl(tryfirst=True)  # before the workers look for the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tell the workers of ``pytest -n`` what belongs together, and let them begin with what takes longest."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
-    if workers:
-        items.sort(key=lambda item: not _group(item).startswith(_LONG))
-
-
-#: What shares an engine, a server or a training, in groups that one worker does.
+#: What shares an engine, a server or a training, and takes longest: one worker does it, and begins with it.
 _LONG = ("docker", "browser", "notebook")
 
 
-def _group(item: pytest.Item) -> str:
-    if "docker_engine" in getattr(item, "fixturenames", ()):
+def _group(nodeid: str) -> str:
+    """Return what a test belongs to; the tests of a group stay in one worker of ``pytest -n``."""
+    module, _, test = nodeid.partition("::")
+    if module.startswith("tests/launcher/containers/"):
         return "docker"
-    folder, name = item.path.parent.name, item.path.stem
-    if folder == "browser":
+    if module.startswith("tests/browser/"):
         return "browser"
-    if name == "test_notebook":
+    if module == "tests/test_notebook.py":
         # One for each network: neither waits for the other's training.
-        parameters = getattr(item, "callspec", None)
-        return f"notebook {parameters.params.get('net', '')}" if parameters else "notebook"
-    return f"{folder}/{name}"
+        return f"notebook {test.partition('[')[2]}"
+    return module
+
+
+class _ByGroup(LoadScopeScheduling):
+    """Hands groups to workers. xdist's own groups (3.8) are lost on pytest 9.2, whose node ids can't be extended."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _group(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _ByGroup:
+    return _ByGroup(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if workers:
+        items.sort(key=lambda item: not _group(item.nodeid).startswith(_LONG))
 
 
 @pytest.fixture(autouse=True)
