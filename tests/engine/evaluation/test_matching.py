@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pycocotools import coco, cocoeval
 
 from taomagic.engine.evaluation import matching
 from taomagic.engine.evaluation.average_precision import evaluate_detections
@@ -150,7 +151,6 @@ def test_hits_and_precision_equal_those_of_pycocotools_where_the_definitions_agr
     # They agree on one overlap threshold, one range of areas and at most 100 detections of a class in an image,
     # without difficult objects (COCO prefers another object to an ignored one) and without a detection that overlaps
     # two objects equally (COCO takes the last, we the first). COCO samples the curve at 101 recalls.
-    coco, cocoeval = pytest.importorskip("pycocotools.coco"), pytest.importorskip("pycocotools.cocoeval")
     truths, found = random_images(np.random.default_rng(seed), 30)
     objects = [
         {"image_id": image, "category_id": int(label), "bbox": xywh(box), "area": 1.0, "iscrowd": 0}
