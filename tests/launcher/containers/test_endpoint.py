@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -205,21 +206,27 @@ def test_without_ssh_the_error_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert "over SSH" in explain(caught.value, "be asked").message
 
 
-def test_ssh_ends_with_the_connection(ssh: Path, busybox_image: str) -> None:
+def test_ssh_ends_with_the_connection(ssh: Path, socket_path: str, busybox_image: str) -> None:
+    plain = Engine(Endpoint(f"unix://{socket_path}"))
     engine = Engine(Endpoint("ssh://gpu.example"))
     before = children()
-    blocks = engine.stream("GET", "/events")
-    threading.Timer(
-        0.3,
-        lambda: engine.post("/containers/create", {"Image": busybox_image}, name="taomagic-test-ssh-ends"),
-    ).start()
-    next(blocks)
-    blocks.close()  # type: ignore[attr-defined]
-    engine.delete("/containers/taomagic-test-ssh-ends", force=True)
-    deadline = time.monotonic() + 5
-    while children() - before and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not children() - before
+    # Another worker's containers make events too: this stream is of one container only.
+    name = f"taomagic-test-ssh-ends-{uuid.uuid4().hex[:12]}"
+    blocks = engine.stream("GET", "/events", filters=json.dumps({"container": [name]}))
+    create = threading.Timer(
+        0.3, lambda: plain.post("/containers/create", {"Image": busybox_image}, name=name)
+    )
+    create.start()
+    try:
+        next(blocks)
+        blocks.close()  # type: ignore[attr-defined]
+        deadline = time.monotonic() + 5
+        while children() - before and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not children() - before
+    finally:
+        create.join()
+        plain.delete(f"/containers/{name}", force=True)
 
 
 def children() -> set[int]:
