@@ -22,7 +22,8 @@ from taomagic.engine.comparison.timing import in_turn
 from taomagic.engine.converter.build import Profile, build, prepare
 from taomagic.engine.converter.calibration import calibrate
 from taomagic.engine.converter.processor import multiplies_bytes
-from taomagic.engine.converter.runtime import OnnxEngine, usable_cores
+from taomagic.engine.converter.runtime import OnnxEngine
+from taomagic.engine.cores import usable_cores
 from taomagic.engine.data.images import CAFFE_MEAN
 from taomagic.engine.detectnet_v2.model import Architecture as DetectNetArchitecture
 from taomagic.engine.detectnet_v2.model import DetectNet

@@ -186,10 +186,3 @@ def prefer(*, deterministic: bool | None = None) -> None:
     torch.backends.cudnn.deterministic = deterministic
     # All batches of a training have one size, so cuDNN's search for the fastest algorithm soon pays.
     torch.backends.cudnn.benchmark = not deterministic
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use, which may be fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

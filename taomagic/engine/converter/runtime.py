@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from taomagic.engine.cores import usable_cores
 from taomagic.errors import ModelFileProblem, UsageProblem
 
 Tensors = dict[str, npt.NDArray[Any]]
@@ -280,13 +280,6 @@ def parse_metadata(stored: Mapping[str, str]) -> dict[str, Any]:
         except ValueError:
             values[name] = text
     return values
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _filled(values: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 import cv2
 import psutil
 
+from taomagic.engine.cores import usable_cores
 from taomagic.engine.data.image_store import ImageStore
 from taomagic.engine.data.images import Pixels
 from taomagic.engine.data.prefetch import in_order, in_thread
@@ -63,9 +64,7 @@ def choose_workers(asked: int | None = None, *, processes: bool = False, on_gpu:
     """
     if asked is None and (processes or on_gpu):
         here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # set by torchrun
-        spare = (
-            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        ) - 1
+        spare = usable_cores() - 1
         return Workers(max(1, min(_MOST_PROCESSES, spare // max(1, here))), processes=True)
     count = asked or 0
     return Workers(max(1, count) if processes else count, processes)

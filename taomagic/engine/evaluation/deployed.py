@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from taomagic.engine.console import progress
+from taomagic.engine.cores import usable_cores
 from taomagic.engine.data.images import Image
 from taomagic.engine.data.labels import Labels, scaled_to_whole_pixels, tidy
-from taomagic.engine.device import usable_cores
 from taomagic.engine.evaluation.average_precision import Evaluation, Mode, evaluate_detections
 from taomagic.engine.evaluation.facts import median_ms, say_facts
 from taomagic.engine.evaluation.matching import ImageDetections, ImageTruth

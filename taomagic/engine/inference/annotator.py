@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from taomagic.engine.console import progress, say
+from taomagic.engine.cores import usable_cores
 from taomagic.engine.data.images import Image, read
-from taomagic.engine.device import usable_cores
 from taomagic.engine.inference.files import Outputs, encode, replace_small
 from taomagic.engine.inference.marks import Marks
 from taomagic.errors import DataProblem

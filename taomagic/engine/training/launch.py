@@ -26,6 +26,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, 
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, PContext, start_processes
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
+from taomagic.engine.cores import usable_cores
 from taomagic.engine.device import has_cuda
 from taomagic.engine.signals import Stopped
 from taomagic.engine.training.members import LAUNCHER_VARIABLE
@@ -134,7 +135,7 @@ def _failure(failures: Sequence[ProcessFailure], count: int) -> StageFailed:
 
 def _check_gpus(args: argparse.Namespace, count: int) -> None:
     if not has_cuda():
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = usable_cores()
         if count > cores:
             logger.warning(
                 "%d processes share %d cores; that is slower than %d processes.", count, cores, cores
