@@ -14,6 +14,7 @@ import difflib
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any, Final, NoReturn
 
 from taomagic import errors
@@ -270,7 +271,15 @@ def parse_arguments(task: str, words: Sequence[str], *, prog: str | None = None)
     namespace = parser(task, subtask, prog=f"{prog} {subtask}").parse_args([*head, *rest])
     namespace.task, namespace.subtask = task, subtask
     check_arguments(namespace)
+    _name_results_folder(namespace)
     return namespace
+
+
+def _name_results_folder(arguments: argparse.Namespace) -> None:
+    """Give `tao deploy` a folder where it has none: TAO 4.0 builds and evaluates engines without ``-r``."""
+    if arguments.task.startswith("deploy ") and not arguments.results_dir:
+        beside = getattr(arguments, "engine_file", "") or arguments.model
+        arguments.results_dir = str(PurePosixPath(beside).parent)
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:

@@ -114,7 +114,9 @@ def _gen_trt_engine(p: argparse.ArgumentParser) -> None:
         "-e", "--experiment_spec", "--experiment_spec_file", dest="spec", required=True, metavar="FILE",
         help="experiment file, the one of the training; its images calibrate where no others are given",
     )  # fmt: skip
-    p.add_argument("-r", "--results_dir", required=True, metavar="FOLDER", help="folder for status.json")
+    p.add_argument(
+        "-r", "--results_dir", metavar="FOLDER", help="folder for status.json (default: the engine's folder)"
+    )
     add_key(p)
     p.add_argument(
         "--engine_file", default="", metavar="FILE", help="the engine (default: in -r, with the model's name)"
@@ -224,8 +226,9 @@ def _evaluate(p: argparse.ArgumentParser) -> None:
         help="their KITTI labels (default: those of the spec)",
     )
     p.add_argument(
-        "-r", "--results_dir", required=True, metavar="FOLDER", help="folder for results.json, status.json"
-    )
+        "-r", "--results_dir", metavar="FOLDER",
+        help="folder for results.json, status.json (default: the model's folder)",
+    )  # fmt: skip
     p.add_argument(
         "-b", "--batch_size", type=positive, default=1, metavar="N", help="images at once (default: 1)"
     )
