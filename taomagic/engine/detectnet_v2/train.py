@@ -32,7 +32,7 @@ from taomagic.engine.training.checkpoints import StepCheckpoints
 from taomagic.engine.training.distributed import join, leave
 from taomagic.engine.training.network import Network
 from taomagic.engine.training.plan import Command, Plan
-from taomagic.engine.training.run import TrainingRun, hash_of_settings
+from taomagic.engine.training.run import TrainingRun
 from taomagic.engine.training.schedule import AnnealingOnPlateau, FixedLength, Schedule, SoftStartAnnealing
 from taomagic.engine.training.state_file import SUFFIX, read_state, write_state
 from taomagic.engine.training.tensorboard import BoardSettings, Picture
@@ -121,6 +121,9 @@ class DetectNetNetwork(Network):
     # NVIDIA's own specs name both services, and its containers train without them where nobody is logged in.
     requires_trackers = False
 
+    _experiment: DetectNetExperiment
+    _validation: ValidationData | None
+
     def __init__(
         self,
         experiment: DetectNetExperiment,
@@ -134,7 +137,11 @@ class DetectNetNetwork(Network):
         assert experiment.model is not None
         assert experiment.evaluation is not None
         assert experiment.dataset is not None
-        self._experiment = experiment
+        dataset = experiment.dataset
+        has_validation = dataset.validation_fold is not None or dataset.validation_source is not None
+        super().__init__(
+            experiment, ValidationData(experiment, paths, on_gpu=on_gpu) if has_validation else None
+        )
         self._model = experiment.model
         self._evaluation = experiment.evaluation
         self._key = key
@@ -145,31 +152,9 @@ class DetectNetNetwork(Network):
         self.seed = experiment.random_seed
         self.first_validation_epoch = experiment.evaluation.first_validation_epoch
         self.validation_period = experiment.evaluation.validation_period
-        dataset = experiment.dataset
-        has_validation = dataset.validation_fold is not None or dataset.validation_source is not None
-        self._validation = ValidationData(experiment, paths, on_gpu=on_gpu) if has_validation else None
         self._loss = GridLoss(experiment.cost)
         self._report: EstimatorReport | None = None
         self._steps = 0
-
-    @property
-    def has_validation(self) -> bool:
-        """Whether there are validation data."""
-        return self._validation is not None
-
-    @property
-    def validation_images(self) -> int:
-        """Number of validation images."""
-        return len(self._validation) if self._validation is not None else 0
-
-    @property
-    def text(self) -> str:
-        """The experiment file."""
-        return self._experiment.text
-
-    def summary(self) -> str:
-        """Return the experiment with all defaults, for people to read."""
-        return self._experiment.summary()
 
     def describe(self, model: nn.Module) -> str:
         """Return the network in a line, for the log."""
@@ -177,11 +162,6 @@ class DetectNetNetwork(Network):
         height, width = net.grid
         line = f"{net.architecture.name} with {parameter_count(net):,} parameters, {height}×{width} cells"
         return f"{line}; {describe_quantization(net)}" if net.architecture.quantized else line
-
-    def fingerprint(self) -> dict[str, str]:
-        """Return hashes of what decides the result."""
-        validation = self._validation.fingerprint() if self._validation is not None else ""
-        return {"spec": hash_of_settings(self._experiment), "validation data": validation}
 
     def checkpoints(self, command: Command, steps: int) -> StepCheckpoints:
         """Return the names of the files."""

@@ -28,7 +28,7 @@ from taomagic.engine.training.distributed import join, leave, world
 from taomagic.engine.training.keras_report import KerasReport
 from taomagic.engine.training.network import Network
 from taomagic.engine.training.plan import Command, Plan
-from taomagic.engine.training.run import TrainingRun, hash_of_settings
+from taomagic.engine.training.run import TrainingRun
 from taomagic.engine.training.schedule import FixedLength, SoftStartAnnealing
 from taomagic.engine.training.start import check_initial_epoch
 from taomagic.engine.training.tensorboard import BoardSettings
@@ -106,12 +106,18 @@ class SSDNetwork(Network):
         Whether it is trained on a GPU.
     """
 
+    _experiment: SSDExperiment
+    _validation: ValidationData | None
+
     def __init__(self, experiment: SSDExperiment, paths: PathMap, key: str, *, on_gpu: bool = False) -> None:
         assert experiment.training is not None
         assert experiment.evaluation is not None
         assert experiment.nms is not None
         assert experiment.dataset is not None
-        self._experiment = experiment
+        has_validation = bool(experiment.dataset.validation_data_sources)
+        super().__init__(
+            experiment, ValidationData(experiment, paths, on_gpu=on_gpu) if has_validation else None
+        )
         self._evaluation = experiment.evaluation
         self._nms = experiment.nms
         self._key = key
@@ -123,27 +129,6 @@ class SSDNetwork(Network):
         self.seed = experiment.random_seed
         self.validation_period = self.first_validation_epoch = experiment.evaluation.validation_period
         self.averages_weights = experiment.training.model_ema
-        has_validation = bool(experiment.dataset.validation_data_sources)
-        self._validation = ValidationData(experiment, paths, on_gpu=on_gpu) if has_validation else None
-
-    @property
-    def has_validation(self) -> bool:
-        """Whether there are validation data."""
-        return self._validation is not None
-
-    @property
-    def validation_images(self) -> int:
-        """Number of validation images."""
-        return len(self._validation) if self._validation is not None else 0
-
-    @property
-    def text(self) -> str:
-        """The experiment file."""
-        return self._experiment.text
-
-    def summary(self) -> str:
-        """Return the experiment with all defaults, for people to read."""
-        return self._experiment.summary()
 
     def describe(self, model: nn.Module) -> str:
         """Return the network in a line, for the log."""
@@ -151,11 +136,6 @@ class SSDNetwork(Network):
         shapes = " ".join(f"{h}×{w}" for h, w in ssd.feature_sizes)
         line = f"SSD with {parameter_count(ssd):,} parameters, {len(ssd.anchors)} anchors on maps {shapes}"
         return f"{line}; {describe_quantization(ssd)}" if ssd.architecture.quantized else line
-
-    def fingerprint(self) -> dict[str, str]:
-        """Return hashes of what decides the result."""
-        validation = self._validation.fingerprint() if self._validation is not None else ""
-        return {"spec": hash_of_settings(self._experiment), "validation data": validation}
 
     def checkpoints(self, command: Command, steps: int) -> EpochCheckpoints:  # noqa: ARG002 - epochs name them
         """Return the names of the checkpoints."""

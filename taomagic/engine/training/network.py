@@ -14,12 +14,26 @@ from taomagic.engine.device import Device
 from taomagic.engine.status import StatusLog
 from taomagic.engine.storage.model_file import ModelFile
 from taomagic.engine.training.checkpoints import Checkpoints
+from taomagic.engine.training.hashes import hash_of_settings
 from taomagic.engine.training.plan import Command, Plan
 from taomagic.engine.training.report import Report
 from taomagic.engine.training.schedule import Schedule
 from taomagic.engine.training.tensorboard import BoardSettings, Picture
 from taomagic.engine.training.trackers import TrackerSettings
 from taomagic.spec.settings import CostScalingSettings, OptimizerSettings
+
+
+class Experiment(Protocol):
+    """An experiment file that was read: a dataclass with all its settings, and the file itself."""
+
+    @property
+    def text(self) -> str:
+        """What the file says."""
+        ...
+
+    def summary(self) -> str:
+        """Return the experiment with all defaults, for people to read."""
+        ...
 
 
 class Loss(Protocol):
@@ -58,6 +72,18 @@ class TrainingImages(Protocol):
         self, epoch: int, batch_size: int, *, rank: int = 0, world_size: int = 1
     ) -> Generator[Batch, None, None]:
         """Yield this rank's share of the batches of an epoch; ``batch_size`` counts the images of all ranks."""
+        ...
+
+
+class ValidationImages(Protocol):
+    """The validation data."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Return a hash of the data."""
         ...
 
 
@@ -103,6 +129,13 @@ class TrainingSettings(Protocol):
 class Network(ABC):
     """A network in training.
 
+    Parameters
+    ----------
+    experiment
+        The spec.
+    validation
+        What it is validated on; ``None``: it isn't validated.
+
     Attributes
     ----------
     name
@@ -134,27 +167,40 @@ class Network(ABC):
     regularizes_biases: bool = False
     requires_trackers: bool = True
 
+    _experiment: Experiment
+    _validation: ValidationImages | None
+
+    def __init__(self, experiment: Experiment, validation: ValidationImages | None) -> None:
+        self._experiment = experiment
+        self._validation = validation
+
     @property
-    @abstractmethod
     def has_validation(self) -> bool:
         """Whether there are validation data."""
+        return self._validation is not None
 
     @property
-    @abstractmethod
+    def validation_images(self) -> int:
+        """Number of validation images."""
+        return len(self._validation) if self._validation is not None else 0
+
+    @property
     def text(self) -> str:
         """The experiment file."""
+        return self._experiment.text
 
-    @abstractmethod
     def summary(self) -> str:
         """Return the experiment with all defaults, for people to read."""
+        return self._experiment.summary()
+
+    def fingerprint(self) -> dict[str, str]:
+        """Return hashes of what decides the result: the settings, and the validation data."""
+        validation = self._validation.fingerprint() if self._validation is not None else ""
+        return {"spec": hash_of_settings(self._experiment), "validation data": validation}
 
     @abstractmethod
     def describe(self, model: nn.Module) -> str:
         """Return the network in a line, for the log."""
-
-    @abstractmethod
-    def fingerprint(self) -> dict[str, str]:
-        """Return hashes of what decides the result: the settings, and the validation data."""
 
     @abstractmethod
     def checkpoints(self, command: Command, steps: int) -> Checkpoints:

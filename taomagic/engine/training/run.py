@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from contextlib import closing
-from dataclasses import asdict
-from typing import Any
 
 import torch
 from torch import nn
@@ -23,6 +20,7 @@ from taomagic.engine.training.average import WeightAverage
 from taomagic.engine.training.batch_norm import share_batch_norm
 from taomagic.engine.training.distributed import connected, world
 from taomagic.engine.training.estimate import step_seconds
+from taomagic.engine.training.hashes import hash_of
 from taomagic.engine.training.loop import NotFiniteLoss, train_epoch
 from taomagic.engine.training.monitors import Monitors
 from taomagic.engine.training.network import Network, TrainingImages
@@ -269,14 +267,3 @@ class TrainingRun:
 
     def _log_epoch(self, record: RunRecord, result: EpochResult, epoch: int) -> None:
         self.report.epoch_ends(record.history, epoch, result)
-
-
-def hash_of_settings(experiment: Any) -> str:
-    """Return a short hash of an experiment; its path and its comments don't matter, its values do."""
-    settings = {k: v for k, v in asdict(experiment).items() if k not in {"path", "text", "notes"}}
-    return hash_of(repr(settings))
-
-
-def hash_of(text: str) -> str:
-    """Return a short hash of a text, for fingerprints."""
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
