@@ -20,12 +20,13 @@ from taomagic.engine.detectnet_v2.detector import Detector
 from taomagic.engine.detectnet_v2.evaluate import frames_of_flags
 from taomagic.engine.detectnet_v2.fitting import fitted
 from taomagic.engine.detectnet_v2.inference import seen_of
-from taomagic.engine.detectnet_v2.predictor import ExportedPredictor, announcement
+from taomagic.engine.detectnet_v2.predictor import ExportedPredictor
 from taomagic.engine.detectnet_v2.records import collect
 from taomagic.engine.device import choose_device
 from taomagic.engine.evaluation.deployed import Deployed, Sample, evaluate_deployed
 from taomagic.engine.evaluation.matching import ImageDetections, on_whole_pixels
 from taomagic.engine.inference.models import open_exported
+from taomagic.engine.inference.predictor import announcement
 from taomagic.engine.status import StatusLog
 from taomagic.project.paths import PathMap
 from taomagic.spec.detectnet_v2 import read_experiment

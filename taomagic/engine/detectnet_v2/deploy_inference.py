@@ -12,10 +12,11 @@ from taomagic.engine.detectnet_v2.inference import (
     places_of,
     read_settings,
 )
-from taomagic.engine.detectnet_v2.predictor import ExportedPredictor, announcement
+from taomagic.engine.detectnet_v2.predictor import ExportedPredictor
 from taomagic.engine.device import choose_device
 from taomagic.engine.inference.annotator import annotate_files
 from taomagic.engine.inference.models import open_exported
+from taomagic.engine.inference.predictor import announcement
 from taomagic.engine.status import StatusLog
 from taomagic.project.paths import PathMap
 

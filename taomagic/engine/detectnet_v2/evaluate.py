@@ -20,11 +20,12 @@ from taomagic.engine.detectnet_v2.fitting import fitted
 from taomagic.engine.detectnet_v2.folders import frames_of_folders
 from taomagic.engine.detectnet_v2.loading import ValidationData
 from taomagic.engine.detectnet_v2.objective import GridObjective
-from taomagic.engine.detectnet_v2.predictor import announcement, open_predictor
+from taomagic.engine.detectnet_v2.predictor import open_predictor
 from taomagic.engine.detectnet_v2.records import Frames
 from taomagic.engine.device import choose_device
 from taomagic.engine.evaluation.facts import median_ms, say_facts
 from taomagic.engine.evaluation.pr_curve import curve_points
+from taomagic.engine.inference.predictor import announcement
 from taomagic.engine.status import StatusLog
 from taomagic.errors import UsageProblem
 from taomagic.project.paths import PathMap

@@ -16,12 +16,13 @@ from taomagic.engine.data.images import Image, resize_lanczos
 from taomagic.engine.data.resizing import Resize
 from taomagic.engine.detectnet_v2.clustering import Detections
 from taomagic.engine.detectnet_v2.detector import Detector
-from taomagic.engine.detectnet_v2.predictor import Predictor, announcement, open_predictor
+from taomagic.engine.detectnet_v2.predictor import Predictor, open_predictor
 from taomagic.engine.detectnet_v2.targets import STRIDE
 from taomagic.engine.device import choose_device
 from taomagic.engine.inference.annotator import annotate_files
 from taomagic.engine.inference.files import Outputs, find_images, refuse_shared_labels
 from taomagic.engine.inference.marks import Marks, drawable, ink_on, kitti_rows, put_text
+from taomagic.engine.inference.predictor import announcement
 from taomagic.engine.status import StatusLog
 from taomagic.errors import ModelFileProblem, SpecProblem
 from taomagic.project.paths import PathMap

@@ -12,27 +12,17 @@ from taomagic.engine.detectnet_v2.layout import Layout
 from taomagic.engine.detectnet_v2.model import DetectNet
 from taomagic.engine.detectnet_v2.weights import model_from_file
 from taomagic.engine.device import Device
+from taomagic.engine.inference import predictor
 from taomagic.engine.inference.models import ExportedModel, is_checkpoint, open_exported
-from taomagic.engine.weights.state import parameter_count
 from taomagic.errors import ModelFileProblem
 
 #: Names of an exported model's outputs, as NVIDIA's have them.
 COVERAGE, BOXES = "output_cov/Sigmoid", "output_bbox/BiasAdd"
 
 
-class Predictor(Protocol):
-    """Anything that gives a network's maps."""
+class Predictor(predictor.Predictor, Protocol):
+    """Anything that gives a network's maps; the classes are in the order of their channels."""
 
-    #: Channels, height and width of the input.
-    input_shape: tuple[int, int, int]
-    #: In the order of the channels.
-    classes: tuple[str, ...]
-    #: For the log: ``"TAO model"``, ``"ONNX model"``, ``"INT8 engine"``.
-    kind: str
-    #: For the log: where it runs.
-    place: str
-    #: Number of weights.
-    parameters: int
     #: What the maps mean.
     layout: Layout
 
@@ -41,7 +31,7 @@ class Predictor(Protocol):
         ...
 
 
-class TorchPredictor:
+class TorchPredictor(predictor.NetworkPredictor[DetectNet]):
     """A network of ours.
 
     Parameters
@@ -52,26 +42,17 @@ class TorchPredictor:
         Where it runs.
     """
 
-    kind = "TAO model"
-
     def __init__(self, model: DetectNet, device: Device) -> None:
-        self.model = model.eval()
-        self._device = device
+        super().__init__(model.eval(), device)
         self.layout = Layout.of(model.architecture)
-        self.input_shape = self.layout.input_shape
-        self.classes = self.layout.classes
-        self.place = device.describe()
-        self.parameters = parameter_count(model)
 
     def raw(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return coverage and boxes, on the device."""
-        images = images.to(self._device.torch_device).contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode(), self._device.autocast():
-            coverage, boxes = self.model(images)
+        coverage, boxes = self.outputs(images)
         return coverage.float(), boxes.float()
 
 
-class ExportedPredictor:
+class ExportedPredictor(predictor.ExportedPredictor):
     """An exported model, or an engine.
 
     Parameters
@@ -88,9 +69,7 @@ class ExportedPredictor:
     """
 
     def __init__(self, model: ExportedModel, shown_as: str) -> None:
-        self.model = model
-        self.kind, self.place = model.kind, model.place
-        self.input_shape, self.classes, self.parameters = model.input_shape, model.classes, model.parameters
+        super().__init__(model)
         try:
             scale, offset = float(model.metadata["bbox_scale"]), float(model.metadata["bbox_offset"])
         except (KeyError, TypeError, ValueError) as error:
@@ -131,8 +110,3 @@ def open_predictor(path: Path, key: str, device: Device, *, shown_as: str) -> Pr
     model, _ = model_from_file(path, key, shown_as=shown_as)
     device.place(model)
     return TorchPredictor(model, device)
-
-
-def announcement(predictor: Predictor, batch_size: int) -> str:
-    """Return the line that says what predicts, and where."""
-    return f"Using the {predictor.kind} for inference on {predictor.place}, batch size {batch_size}"

@@ -17,10 +17,11 @@ from taomagic.engine.data.loading import validation_images
 from taomagic.engine.device import choose_device
 from taomagic.engine.evaluation.deployed import Deployed, Sample, evaluate_deployed
 from taomagic.engine.evaluation.matching import ImageDetections
+from taomagic.engine.inference.predictor import announcement
 from taomagic.engine.ssd.evaluate import check_against_spec, log_notes, with_overrides
 from taomagic.engine.ssd.evaluation import on_pixels
 from taomagic.engine.ssd.inference import seen_of
-from taomagic.engine.ssd.predictor import announcement, open_exported_predictor
+from taomagic.engine.ssd.predictor import open_exported_predictor
 from taomagic.engine.status import StatusLog
 from taomagic.project.paths import PathMap
 from taomagic.spec.ssd import read_experiment
@@ -40,13 +41,13 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     assert augmentation is not None
     assert experiment.nms is not None
     model_path = paths.to_host(args.model)
-    device = choose_device(args.gpu_index)  # before an engine is opened on it
+    choose_device(args.gpu_index)  # before an engine is opened on it
     predictor = open_exported_predictor(model_path, args.key, experiment.nms, args.model)
     check_against_spec(predictor, experiment, args.model)
     images = validation_images(experiment, paths)
     logger.info(
         "%s; %d images.",
-        announcement(predictor, device, args.batch_size),
+        announcement(predictor, args.batch_size),
         len(images.encoded),
     )
 

@@ -12,10 +12,11 @@ from taomagic.engine.device import choose_device
 from taomagic.engine.inference.annotator import annotate_files
 from taomagic.engine.inference.files import Outputs, find_images, refuse_shared_labels
 from taomagic.engine.inference.marks import Marks, kitti_rows
+from taomagic.engine.inference.predictor import announcement
 from taomagic.engine.ssd.evaluate import check_against_spec, log_notes
 from taomagic.engine.ssd.inference import SSDMarker
 from taomagic.engine.ssd.postprocess import Detections
-from taomagic.engine.ssd.predictor import announcement, open_exported_predictor
+from taomagic.engine.ssd.predictor import open_exported_predictor
 from taomagic.engine.status import StatusLog
 from taomagic.project.paths import PathMap
 from taomagic.spec.ssd import read_experiment
@@ -35,13 +36,13 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     assert experiment.augmentation is not None
     files = find_images(source, args.image_dir)
     refuse_shared_labels(files, args.image_dir, "Rename one of them.")
-    device = choose_device(args.gpu_index)  # before an engine is opened on it
+    choose_device(args.gpu_index)  # before an engine is opened on it
     predictor = open_exported_predictor(paths.to_host(args.model), args.key, experiment.nms, args.model)
     check_against_spec(predictor, experiment, args.model)
     status.write("STARTED", "Starting SSD inference.")
     logger.info(
         "%s; %d images.",
-        announcement(predictor, device, args.batch_size),
+        announcement(predictor, args.batch_size),
         len(files),
     )
     annotate_files(

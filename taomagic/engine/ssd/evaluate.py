@@ -17,8 +17,9 @@ from taomagic.engine.evaluation.average_precision import Evaluation
 from taomagic.engine.evaluation.facts import median_ms, say_facts
 from taomagic.engine.evaluation.pr_curve import write_pr_curve
 from taomagic.engine.evaluation.report import explain, print_table, record_scores
+from taomagic.engine.inference.predictor import announcement
 from taomagic.engine.ssd.evaluation import evaluate_model
-from taomagic.engine.ssd.predictor import Predictor, announcement, load_predictor
+from taomagic.engine.ssd.predictor import Predictor, load_predictor
 from taomagic.engine.status import StatusLog
 from taomagic.errors import EnvironmentProblem, ModelFileProblem, UsageProblem
 from taomagic.project.paths import PathMap
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     predictor = load_predictor(model_path, args.key, device, experiment.nms, shown_as=args.model)
     check_against_spec(predictor, experiment, args.model)
     status.write("STARTED", "Starting SSD evaluation.")
-    logger.info("%s.", announcement(predictor, device, experiment.evaluation.batch_size))
+    logger.info("%s.", announcement(predictor, experiment.evaluation.batch_size))
     data = ValidationData(experiment, paths, on_gpu=device.is_cuda)
     evaluation, truths, _ = evaluate_model(predictor, data, experiment.evaluation)
     print_table(evaluation, digits=3)

@@ -17,9 +17,10 @@ from taomagic.engine.device import choose_device
 from taomagic.engine.inference.annotator import annotate_files
 from taomagic.engine.inference.files import Outputs, find_images, refuse_shared_labels
 from taomagic.engine.inference.marks import Marks, drawable, ink_on, put_text
+from taomagic.engine.inference.predictor import announcement
 from taomagic.engine.ssd.evaluate import check_against_spec, log_notes
 from taomagic.engine.ssd.postprocess import Detections
-from taomagic.engine.ssd.predictor import Predictor, announcement, load_predictor
+from taomagic.engine.ssd.predictor import Predictor, load_predictor
 from taomagic.engine.status import StatusLog
 from taomagic.project.paths import PathMap
 from taomagic.spec.settings import AugmentationSettings
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     check_against_spec(predictor, experiment, args.model)
     status.write("STARTED", "Starting SSD inference.")
     batch_size = args.batch_size or experiment.evaluation.batch_size
-    logger.info("%s; %d images.", announcement(predictor, device, batch_size), len(files))
+    logger.info("%s; %d images.", announcement(predictor, batch_size), len(files))
     annotate_files(
         SSDMarker(predictor, experiment.augmentation, args.threshold),
         files,

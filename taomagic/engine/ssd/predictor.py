@@ -12,28 +12,19 @@ from torch import Tensor
 
 from taomagic.engine.device import Device
 from taomagic.engine.export.detections import rows_of
+from taomagic.engine.inference import predictor
 from taomagic.engine.inference.models import ExportedModel, is_checkpoint, open_exported
 from taomagic.engine.ssd.model import SSD
 from taomagic.engine.ssd.postprocess import Detections, detect
 from taomagic.engine.ssd.weights import model_from_file
-from taomagic.engine.weights.state import parameter_count
 from taomagic.errors import ModelFileProblem
 from taomagic.spec.ssd import NMSSettings
 
 logger = logging.getLogger(__name__)
 
 
-class Predictor(Protocol):
-    """Anything that finds objects."""
-
-    #: Channels, height and width of the input.
-    input_shape: tuple[int, int, int]
-    #: Names of the classes with the ids 1, 2, …
-    classes: tuple[str, ...]
-    #: For the log: ``"TAO model"``, ``"ONNX model"``.
-    kind: str
-    #: Number of weights.
-    parameters: int
+class Predictor(predictor.Predictor, Protocol):
+    """Anything that finds objects; the ids of their classes begin with 1."""
 
     @property
     def mean(self) -> tuple[float, ...] | None:
@@ -45,7 +36,7 @@ class Predictor(Protocol):
         ...
 
 
-class TorchPredictor:
+class TorchPredictor(predictor.NetworkPredictor[SSD]):
     """A network of ours.
 
     Parameters
@@ -58,23 +49,16 @@ class TorchPredictor:
         Post-processing of the spec.
     """
 
-    kind = "TAO model"
     mean: tuple[float, ...] | None = None
 
     def __init__(self, model: SSD, device: Device, nms: NMSSettings) -> None:
-        self.model = model
-        self.device = device
+        super().__init__(model, device)
         self.nms = nms
-        self.input_shape = model.architecture.input_shape
-        self.classes = model.architecture.classes
-        self.parameters = parameter_count(model)
         self._variances = torch.tensor(model.architecture.anchors.variances, device=device.torch_device)
 
     def raw(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return class scores and box offsets before any post-processing."""
-        images = images.to(self.device.torch_device).contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode(), self.device.autocast():
-            scores, offsets = self.model(images)
+        scores, offsets = self.outputs(images)
         return scores, offsets
 
     def select(self, scores: Tensor, offsets: Tensor) -> list[Detections]:
@@ -87,7 +71,7 @@ class TorchPredictor:
         return self.select(*self.raw(images))
 
 
-class ExportedPredictor:
+class ExportedPredictor(predictor.ExportedPredictor):
     """An exported SSD, or an engine. Its post-processing, with the thresholds of the export, is part of the model.
 
     Parameters
@@ -104,11 +88,7 @@ class ExportedPredictor:
     """
 
     def __init__(self, model: ExportedModel, shown_as: str) -> None:
-        self.model = model
-        self.kind = model.kind
-        self.input_shape = model.input_shape
-        self.classes = model.classes
-        self.parameters = model.parameters
+        super().__init__(model)
         try:
             self.mean: tuple[float, ...] | None = tuple(map(float, model.metadata["mean"]))
         except (KeyError, TypeError, ValueError) as error:
@@ -155,26 +135,15 @@ def load_predictor(path: Path, key: str, device: Device, nms: NMSSettings, *, sh
     """
     if not is_checkpoint(path, shown_as=shown_as):
         return open_exported_predictor(path, key, nms, shown_as)
-    try:
-        model, _ = model_from_file(path, key, shown_as=shown_as)
-    except ModelFileProblem as problem:
-        if problem.where == str(path):
-            problem.where = shown_as
-        raise
+    model, _ = model_from_file(path, key, shown_as=shown_as)
     device.place(model).eval()
     return TorchPredictor(model, device, nms)
-
-
-def announcement(predictor: Predictor, device: Device, batch_size: int) -> str:
-    """Return the line that says what predicts, and where; exported models run on the CPU beside any GPU."""
-    place = predictor.model.place if isinstance(predictor, ExportedPredictor) else device.describe()
-    return f"Using the {predictor.kind} for inference on {place}, batch size {batch_size}"
 
 
 def open_exported_predictor(path: Path, key: str, nms: NMSSettings, shown_as: str) -> ExportedPredictor:
     """Open an exported model or an engine, and compare its post-processing with the spec's."""
     model = open_exported(path, key, task="ssd", shown_as=shown_as)
-    predictor = ExportedPredictor(model, shown_as)
+    exported = ExportedPredictor(model, shown_as)
     names = ("confidence_threshold", "clustering_iou_threshold", "top_k")
     differing = [
         f"{name} {model.metadata[name]:g} (spec: {getattr(nms, name):g})"
@@ -183,4 +152,4 @@ def open_exported_predictor(path: Path, key: str, nms: NMSSettings, shown_as: st
     ]
     if differing:
         logger.warning("%s has its own post-processing, of its export: %s.", shown_as, ", ".join(differing))
-    return predictor
+    return exported

@@ -27,7 +27,7 @@ dataset_config { target_class_mapping { key: "car" value: "car" }
 class Engine:
     """Finds a car that reaches beyond the left side."""
 
-    kind, parameters, mean = "FP32 engine", 7, None
+    kind, place, parameters, mean = "FP32 engine", "here", 7, None
     input_shape = (3, 48, 64)
     classes = ("car",)
 

@@ -39,7 +39,7 @@ class FakePredictor:
 
     input_shape = (3, 48, 64)
     classes = ("car",)
-    kind = "fake"
+    kind, place = "fake", "here"
     parameters = 0
     mean = None
 
