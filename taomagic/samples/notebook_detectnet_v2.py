@@ -25,7 +25,7 @@ CELLS: tuple[Cell, ...] = (
 **DetectNet_v2** is NVIDIA's own detector and the network of most TAO tutorials. You will train one on drawn street scenes, make it
 smaller by **pruning**, prepare it for whole numbers by **quantisation-aware training**, and build an **INT8 engine** of it: the same
 steps, commands and files as in NVIDIA's notebook. Here they run in taomagic's own engine, so you need no GPU, no Docker and no NGC
-account. The whole notebook takes about ten minutes on two CPU cores; *Run → Run All Cells* does it all.
+account. The whole notebook takes about eight minutes on two CPU cores; *Run → Run All Cells* does it all.
 
 | step | command | what comes out |
 |---|---|---|
