@@ -31,8 +31,7 @@ class Places:
 
     def shown(self, path: str) -> str:
         """Return a path as written, with its place on this machine where that differs."""
-        host = str(self.host(path))
-        return path if host == path else f"{path} (here: {host})"
+        return shown_place(path, self.host(path))
 
     def file(self, path: str, what: str, problem: Callable[[str, str, str], Exception]) -> None:
         """Raise a problem where a file isn't there, or can't be read.
@@ -69,17 +68,36 @@ class Places:
         """Return a hint: names alike in the folder, or where the path stops existing."""
         if path.startswith(f"{CONTAINER_ROOT}/") and not self.context.mounts.mounts:
             return "This is a path in a container, and no mount map is set. Run %tao_env in a notebook."
-        parent = host.parent
-        if not is_folder(parent):
-            while not is_folder(parent):
-                parent = parent.parent
-            return f"The path exists up to {parent}."
-        try:
-            names = sorted(entry.name for entry in parent.iterdir() if is_folder(entry) == folders)
-        except OSError:
-            return f"You may not look into {parent}."
-        near = difflib.get_close_matches(host.name, names, n=3, cutoff=0.5)
-        if near:
-            return f"Did you mean {' or '.join(near)}?"
-        kind = "folders" if folders else "files"
-        return f"{parent} has these {kind}: {', '.join(names[:10])}." if names else f"{parent} has no {kind}."
+        return near_names(host, folders=folders)
+
+
+def shown_place(path: str, host: Path) -> str:
+    """Return a path as written, with its place on this machine where that differs."""
+    return path if str(host) == path else f"{path} (here: {host})"
+
+
+def near_names(host: Path, *, folders: bool | None = None) -> str:
+    """Return a hint for a path that doesn't exist: names alike in its folder, or where it stops existing.
+
+    Parameters
+    ----------
+    host
+        The path on this machine.
+    folders
+        Whether a folder is meant, or a file; ``None``: either.
+    """
+    parent = host.parent
+    if not is_folder(parent):
+        while not is_folder(parent):
+            parent = parent.parent
+        return f"The path exists up to {parent}."
+    try:
+        names = sorted(e.name for e in parent.iterdir() if folders is None or is_folder(e) == folders)
+    except OSError:
+        return f"You may not look into {parent}."
+    if near := difflib.get_close_matches(host.name, names, n=3, cutoff=0.5):
+        return f"Did you mean {' or '.join(near)}?"
+    if folders is None:
+        return f"{parent} holds: {', '.join(names[:10])}." if names else f"{parent} is empty."
+    kind = "folders" if folders else "files"
+    return f"{parent} has these {kind}: {', '.join(names[:10])}." if names else f"{parent} has no {kind}."

@@ -7,7 +7,6 @@ moment, and the message has the path to write instead.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import shlex
@@ -19,6 +18,7 @@ from taomagic.launcher.command import Command, reject_empty
 from taomagic.launcher.containers.container import caller_id
 from taomagic.launcher.context import Context
 from taomagic.launcher.disk import low_space
+from taomagic.launcher.preflight_places import near_names, shown_place
 from taomagic.project.mounts import MountMap, find_mounts
 from taomagic.project.paths import CONTAINER_ROOT, exists, is_folder, is_missing
 
@@ -146,7 +146,7 @@ class _Checks:
         elif self._is_seen(path):
             host = self._paths.to_host(path)
             if flag in _INPUT and self._local and is_missing(host):
-                self._warn(f"{flag}: there is no {self._place(path)}. {self._near(host)}")
+                self._warn(f"{flag}: there is no {self._place(path)}. {near_names(host)}")
         elif self._is_here(path):
             self._warn(
                 f"{path} is a path of this machine, and no mount shows it to the container. {self._shown_mounts()}"
@@ -217,11 +217,11 @@ class _Checks:
     def _spec_file(self, flag: str, path: str) -> None:
         host = self._paths.to_host(path)
         if is_missing(host):
-            raise SpecProblem("There is no such file.", path=self._place(path), hint=self._near(host))
+            raise SpecProblem("There is no such file.", path=self._place(path), hint=near_names(host))
         if is_folder(host):
             if flag in _SPEC:
                 raise SpecProblem(
-                    "This is a folder, not a spec.", path=self._place(path), hint=self._near(host / "x")
+                    "This is a folder, not a spec.", path=self._place(path), hint=near_names(host / "x")
                 )
             return
         if host.suffix in _SPEC_SUFFIXES:
@@ -274,31 +274,13 @@ class _Checks:
             self._warn(warning)
 
     def _place(self, path: str) -> str:
-        """Return a path as written, with its place on this machine where that differs."""
-        host = str(self._paths.to_host(path))
-        return path if host == path else f"{path} (here: {host})"
+        return shown_place(path, self._paths.to_host(path))
 
     def _shown_mounts(self) -> str:
         if not self._mounts.mounts:
             return "Nothing is mounted. Run %tao_env in a notebook, or add --volume FOLDER:/PATH."
         shown = [f"{destination} (here: {source})" for source, destination in self._mounts.mounts]
         return f"Mounted are {', '.join(shown[:6])}{' …' if len(shown) > 6 else ''}."
-
-    @staticmethod
-    def _near(host: Path) -> str:
-        """Return a hint: names alike in the folder, or where the path stops existing."""
-        parent = host.parent
-        if not is_folder(parent):
-            while not is_folder(parent):
-                parent = parent.parent
-            return f"The path exists up to {parent}."
-        try:
-            names = sorted(entry.name for entry in parent.iterdir())
-        except OSError:
-            return f"You may not look into {parent}."
-        if near := difflib.get_close_matches(host.name, names, n=3, cutoff=0.5):
-            return f"Did you mean {' or '.join(near)}?"
-        return f"{parent} holds: {', '.join(names[:10])}." if names else f"{parent} is empty."
 
 
 def _paths_in(text: str) -> list[str]:
