@@ -23,6 +23,8 @@ from taomagic.project.paths import CONTAINER_ROOT, PathMap, is_missing, read_pai
 KEYS = ("Mounts", "Envs", "DockerOptions")
 #: The name of the file, in the project and in the home folder.
 FILE_NAME = ".tao_mounts.json"
+#: Names the file that takes the place of ``~/.tao_mounts.json``: a notebook that is executed has one of its own.
+HOME_MAP_VARIABLE = "TAOMAGIC_HOME_MAP"
 
 
 @dataclass(frozen=True)
@@ -213,13 +215,19 @@ def home_folder(environ: Mapping[str, str]) -> Path:
     return Path(home) if home.startswith("/") else Path.home()
 
 
+def home_map(environ: Mapping[str, str]) -> Path:
+    """Return where the map for everything lies: ``~/.tao_mounts.json``, or what :data:`HOME_MAP_VARIABLE` names."""
+    own = environ.get(HOME_MAP_VARIABLE, "")
+    return Path(own) if own else home_folder(environ) / FILE_NAME
+
+
 def find_mounts(environ: Mapping[str, str]) -> Path | None:
-    """Return the mount file in force: what ``LAUNCHER_MOUNTS`` names, else ``~/.tao_mounts.json`` if there is one."""
+    """Return the mount file in force: what ``LAUNCHER_MOUNTS`` names, else :func:`home_map` if there is one."""
     if environ.get("TAO_DOCKER_DISABLE", "0") not in {"", "0"}:
         return None  # paths are those of this machine, as with NVIDIA's launcher
     if name := environ.get("LAUNCHER_MOUNTS", ""):
         return Path(name).expanduser()
-    path = home_folder(environ) / FILE_NAME
+    path = home_map(environ)
     return path if path.is_file() else None
 
 
