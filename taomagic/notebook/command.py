@@ -129,7 +129,7 @@ def _run(given: Any, say: Callable[[str], None]) -> int:
         programs: list[Path] = []
         if given.sample_data or given.data:
             data = Path(given.data).expanduser().absolute() if given.data else None
-            programs.append(sample_data.put_in(Path(place), path.parent, data))
+            programs.append(sample_data.put_in(Path(place), path.parent, data, running.text_of(notebook)))
             names |= sample_data.addresses()
         if given.sample_data:
             say("SAMPLE DATA: downloads are answered by stand-ins, and each of them says so in its cell.")

@@ -1,6 +1,10 @@
-"""What `tao notebook run` puts into the kernel: the ends of shell lines told, dangerous ones stopped, names defined.
+"""What a kernel needs so that NVIDIA's notebooks run in it unchanged: in JupyterLab, and in ``tao notebook run``.
 
-The startup file of a temporary IPython folder calls :func:`prepare`; the user's profile is not read.
+- The extension is loaded, so that ``!tao`` lines become panels; ``tao``, ``tao-deploy`` and ``tlt`` are on PATH.
+- Names that the notebooks leave to the reader are defined where a cell uses them, and folders that they ship with
+  become the notebook's folder (:mod:`taomagic.notebook.fillings`). The cell's output says so.
+- Shell lines that would work on ``/`` because a variable is unset don't run (:mod:`taomagic.notebook.shell_guard`).
+- A map that a cell writes to ``~/.tao_mounts.json`` is this notebook's (:mod:`taomagic.notebook.own_map`).
 """
 
 # IPython's classes have no types.
@@ -8,7 +12,6 @@ The startup file of a temporary IPython folder calls :func:`prepare`; the user's
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
 from collections import ChainMap
@@ -16,141 +19,178 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from taomagic.errors import EnvironmentProblem, translate
-from taomagic.launcher import control
-from taomagic.launcher.context import Context
-from taomagic.launcher.job import Job
-from taomagic.launcher.states import JobState
-from taomagic.notebook.artefacts import missing
-from taomagic.notebook.judging import STATUS_MIME
-from taomagic.notebook.shell_guard import refusal
-from taomagic.project import nets
+from taomagic.errors import translate
+from taomagic.notebook import advice, launchers, shell_guard
+from taomagic.notebook.fillings import Fillings, undefined_names
+from taomagic.notebook.own_map import Copied, Redirected
+from taomagic.project.mounts import HOME_MAP_VARIABLE
 
 #: What a shell says of a line that it may not run.
 REFUSED = 126
-# The one line that decides about all paths of a notebook, in its three spellings.
-_PROJECT = re.compile(
-    r"""^(?P<head>[ \t]*(?:%(?:set_)?env[ \t]+LOCAL_PROJECT_DIR[ \t]*[ =][ \t]*"""
-    r"""|os\.environ\[["']LOCAL_PROJECT_DIR["']\][ \t]*=[ \t]*["']))"""
-    r"""(?P<value>[^"'\n]+?)(?P<tail>["']?[ \t]*)$""",
-    re.MULTILINE,
-)
+_EXTENSION = "taomagic"
+#: Cell magics whose bodies a shell runs; ``%%script`` where its program is one.
+_SHELLS = ("bash", "sh", "script")
+_PROGRAMS = frozenset({"bash", "sh", "dash", "zsh", "ksh"})
 
 
-def prepare(shell: Any, names: Mapping[str, str], *, in_process: bool = False) -> None:
-    """Make a kernel ready for a notebook that is run as a whole.
+def prepare(shell: Any, names: Mapping[str, str] | None = None, *, folder: Path | None = None) -> Help:
+    """Make a kernel ready for NVIDIA's notebooks; a second time changes nothing.
 
     Parameters
     ----------
     shell
-        The InteractiveShell; its working folder is the notebook's.
+        The InteractiveShell.
     names
-        Python variables that the notebook uses and doesn't define.
-    in_process
-        Run the embedded engine in this kernel.
+        What notebooks use and don't define; by default :func:`taomagic.notebook.fillings.undefined_names`.
+    folder
+        The notebook's; the working folder by default.
+
+    Returns
+    -------
+    Help
+        What is at work in the shell now.
     """
-    shell.user_ns.update(names)
-    if in_process:
-        shell.magics_manager.registry["TaoMagics"].in_process = True
-    watch = _Watch(shell)
-    shell.system = watch.system
-    shell.getoutput = watch.getoutput
-    shell.input_transformers_cleanup.append(watch.redirect)
-    shell.events.register("pre_run_cell", watch.before_cell)
-    shell.events.register("post_run_cell", watch.after_cell)
+    for hook in shell.ast_transformers:
+        if isinstance(hook, Fillings) and isinstance(hook.owner, Help):
+            return hook.owner
+    return Help(shell, names, folder or Path.cwd()).install()
 
 
-class _Watch:
-    """Tells how shell lines and jobs end, in outputs of a type of our own."""
+class Help:
+    """What helps the cells of a notebook in one shell.
 
-    def __init__(self, shell: Any) -> None:
-        self._shell = shell
-        self._known: set[str] = set()
-        self._notices: list[str] = []
-        self._here = os.getcwd()  # noqa: PTH109 - a text, as in the notebooks
+    Parameters
+    ----------
+    shell, names, folder
+        As for :func:`prepare`.
+    """
+
+    def __init__(self, shell: Any, names: Mapping[str, str] | None, folder: Path) -> None:
+        self._shell, self.folder = shell, folder
+        self._names = undefined_names(folder) if names is None else names
+        self._notices: dict[str, None] = {}
+        session = os.environ.get("JPY_SESSION_NAME", "")
+        name = Path(session).stem if session.endswith(".ipynb") else f"kernel-{os.getpid()}"
+        self._map = Copied(folder, name, self.tell)
+
+    def install(self) -> Help:
+        """Begin; what was installed before in this shell ends."""
+        shell = self._shell
+        if "TaoMagics" not in shell.magics_manager.registry:
+            shell.extension_manager.load_extension(_EXTENSION)
+        programs = str(launchers.of_this_process())
+        path = os.environ.get("PATH", os.defpath)
+        if programs not in path.split(os.pathsep):
+            os.environ["PATH"] = os.pathsep.join([programs, path])
+        shell.system, shell.getoutput = self.system, self.getoutput
+        for name in _SHELLS:
+            if plain := shell.find_cell_magic(name):
+                shell.register_magic_function(self._guarded(name, plain), "cell", name)
+        own = os.environ.get(HOME_MAP_VARIABLE)
+        shell.ast_transformers.append(
+            Fillings(shell.user_ns, self._names, self.folder, self.tell, owner=self)
+        )
+        if own:
+            shell.ast_transformers.append(Redirected(Path(own)))
+        shell.events.register("pre_run_cell", self.before_cell)
+        shell.events.register("post_run_cell", self.after_cell)
+        return self
+
+    def tell(self, notice: str) -> None:
+        """Show a notice in the cell's output, once in each cell."""
+        if notice not in self._notices:
+            self._notices[notice] = None
+            print(translate(notice))
+
+    def before_cell(self, info: Any) -> None:
+        """See what a cell is about to do."""
+        self._notices.clear()
+        self._map.before_cell(info.raw_cell or "")
+
+    def after_cell(self, _result: Any) -> None:
+        """See what a cell has done."""
+        self._map.after_cell()
+
+    def ran(self, cmd: str, code: int, seconds: float) -> None:
+        """Take note of a shell line that has ended."""
+
+    def refused(self, cmd: str, why: str) -> None:
+        """Take note of a shell line that wasn't run."""
 
     def system(self, cmd: str) -> None:
-        """Do what ``shell.system`` does, and tell the exit code."""
-        frame = sys._getframe(1)
-        if self._is_refused(cmd, frame.f_locals):
+        """Do what ``shell.system`` does (``!ls``), unless the line is dangerous."""
+        shell = self._shell
+        values = _Values(shell, cmd, sys._getframe(1).f_locals)
+        if self._is_refused(cmd, values):
             return
-        if cmd.rstrip().endswith("&"):
-            raise OSError("Background processes not supported.")
-        from IPython.utils.process import system  # type: ignore[attr-defined]
-
-        expanded = self._shell.var_expand(cmd, depth=1)
+        expanded = shell.var_expand(cmd, depth=1)
         began = time.monotonic()
-        code = system(expanded)
-        self._shell.user_ns["_exit_code"] = code
-        self._tell(kind="shell", what=cmd.strip(), exit=code, seconds=time.monotonic() - began)
+        type(shell).system(_Expanded(shell), expanded)
+        code = shell.user_ns.get("_exit_code") or 0
+        program, name = shell_guard.missing_address(cmd, values.get)
+        if program and (code or "if " not in cmd):
+            print(translate(advice.on_missing_address(program, name)), file=sys.stderr)
+        self.ran(cmd, code, time.monotonic() - began)
 
     def getoutput(self, cmd: str, split: bool = True, depth: int = 0) -> Any:
         """Do what ``shell.getoutput`` does (``x = !ls``), unless the line is dangerous."""
-        if self._is_refused(cmd, sys._getframe(depth + 1).f_locals):
-            return type(self._shell).getoutput(self._shell, "true", split=split)
-        return type(self._shell).getoutput(self._shell, cmd, split=split, depth=depth + 1)
+        plain = type(self._shell).getoutput
+        if self._is_refused(cmd, _Values(self._shell, cmd, sys._getframe(depth + 1).f_locals)):
+            return plain(self._shell, "true", split=split)
+        return plain(self._shell, cmd, split=split, depth=depth + 1)
 
-    def redirect(self, lines: list[str]) -> list[str]:
-        """Put the notebook's folder in the place of a project folder that it ships with and that isn't here."""
-        if not any("LOCAL_PROJECT_DIR" in line for line in lines):
-            return lines
-        return _PROJECT.sub(self._redirected, "".join(lines)).splitlines(keepends=True)
+    def _guarded(self, name: str, plain: Any) -> Any:
+        """Return a cell magic that runs a script unless that is dangerous."""
 
-    def _redirected(self, match: re.Match[str]) -> str:
-        value = match["value"].strip()
-        shipped = value.rstrip("/") in nets.SHIPPED_PROJECTS and not Path(value).is_dir()
-        if not shipped and not nets.is_placeholder(value):
-            return match[0]
-        self._notices.append(f"LOCAL_PROJECT_DIR: {value} isn't here; the notebook's folder takes its place.")
-        return f"{match['head']}{self._here}{match['tail']}"
+        def script(line: str, cell: str) -> Any:
+            words = [Path(word).name for word in line.split() if not word.startswith("-")]
+            # Scripts see the environment only.
+            if (name != "script" or _PROGRAMS.intersection(words[:1])) and self._is_refused(cell, os.environ):
+                return None
+            return plain(line, cell)
 
-    def before_cell(self, _info: Any) -> None:
-        """Show what was redirected, and learn which jobs there are already."""
-        for notice in dict.fromkeys(self._notices):
-            print(translate(notice))
-        self._notices.clear()
-        self._known |= {job.id for job in _jobs()}
+        script.__doc__ = plain.__doc__
+        return script
 
-    def after_cell(self, _result: Any) -> None:
-        """Tell how the jobs of the cell ended, and what they didn't leave."""
-        for job in reversed(_jobs()):
-            if job.id in self._known or not job.state.finished:
-                continue
-            self._known.add(job.id)
-            self._tell(
-                kind="job",
-                what=f"tao {job.command.label}",
-                state=str(job.state),
-                seconds=job.seconds,
-                missing=_left_out(job) if job.state is JobState.SUCCEEDED else [],
-            )
-
-    def _is_refused(self, cmd: str, local: Mapping[str, Any]) -> bool:
-        names = ChainMap(dict(local), self._shell.user_ns)
-
-        def value_of(name: str) -> str | None:
-            return str(names[name]) if name in names else os.environ.get(name)
-
-        why = refusal(cmd, value_of)
+    def _is_refused(self, cmd: str, values: Mapping[str, str] | _Values) -> bool:
+        why = shell_guard.refusal(cmd, values.get)
         if why:
             print(translate(f"Stopped before it ran: {why}"), file=sys.stderr)
             self._shell.user_ns["_exit_code"] = REFUSED
-            self._tell(kind="shell", what=cmd.strip(), exit=REFUSED, seconds=0.0, refused=why)
+            self.refused(cmd, why)
         return bool(why)
 
-    def _tell(self, **status: Any) -> None:
-        self._shell.display_pub.publish({STATUS_MIME: status})
+
+class _Values:
+    """What variables of a shell line are: Python's, where IPython puts them in, else the environment's."""
+
+    def __init__(self, shell: Any, cmd: str, local: Mapping[str, Any]) -> None:
+        names = ChainMap(dict(local), shell.user_ns)
+        # IPython puts in either all names or, where it doesn't know one, none.
+        expanded = shell.var_expand.__func__(_Namespace(names), cmd, depth=-1)
+        self._names: Mapping[str, Any] = names if expanded != cmd else {}
+
+    def get(self, name: str) -> str | None:
+        """Return the value of a variable, ``None`` where it is unset."""
+        return str(self._names[name]) if name in self._names else os.environ.get(name)
 
 
-def _left_out(job: Job) -> list[str]:
-    """Return what a command that succeeded should have written and didn't."""
-    folder, paths = Path(str(job.record.get("cwd", "."))), job.paths
-    return missing(job.command, lambda path: folder / paths.to_host(path), job.started.timestamp())
+class _Namespace:
+    """As much of a shell as expanding a line takes."""
+
+    def __init__(self, names: Mapping[str, Any]) -> None:
+        self.user_ns = dict(names)
 
 
-def _jobs() -> list[Job]:
-    """Return the jobs of the project that the cells work in."""
-    try:
-        return control.all_jobs(Context.current(need_mounts=False), everywhere=False)
-    except (EnvironmentProblem, OSError):
-        return []  # the folder is gone: the cell's own output tells
+class _Expanded:
+    """A shell whose lines are expanded already: their frame is out of its reach."""
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._shell, name)
+
+    def var_expand(self, cmd: str, depth: int = 0) -> str:  # noqa: ARG002 - as in IPython
+        """Return the line as it is."""
+        return cmd

@@ -24,7 +24,7 @@ _METADATA = "taomagic"
 _NOT_PASSED_ON = frozenset({"LAUNCHER_MOUNTS", remembered.VARIABLE})
 _STARTUP = """\
 from taomagic.notebook.kernel import prepare as _prepare
-_prepare(get_ipython(), {names!r}, in_process={in_process!r})
+_prepare(get_ipython(), {names!r}, in_process={in_process!r}, stand_ins={stand_ins!r})
 del _prepare
 """
 
@@ -107,6 +107,11 @@ def write(path: Path, notebook: Any) -> None:
             where=str(path),
             hint="Name another file with --out.",
         ) from None
+
+
+def text_of(notebook: Any) -> str:
+    """Return all code of a notebook."""
+    return "\n".join(_source(cell) for cell in notebook.cells if _has_code(cell))
 
 
 def seconds_before(path: Path) -> list[float]:
@@ -200,7 +205,12 @@ def _kernel(wishes: Wishes) -> Iterator[tuple[Any, dict[str, str]]]:
     startup = place / "ipython" / "profile_default" / "startup" / "00-taomagic.py"
     startup.parent.mkdir(parents=True)
     startup.write_text(
-        _STARTUP.format(names=dict(wishes.names), in_process=wishes.in_process), encoding="utf-8"
+        _STARTUP.format(
+            names=dict(wishes.names),
+            in_process=wishes.in_process,
+            stand_ins=str(place) if wishes.programs else "",
+        ),
+        encoding="utf-8",
     )
     (startup.parent.parent / "ipython_config.py").write_text(
         'c.InteractiveShellApp.extensions = ["taomagic"]\n', encoding="utf-8"

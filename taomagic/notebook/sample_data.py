@@ -10,19 +10,21 @@ from pathlib import Path
 
 from taomagic.errors import DataProblem
 from taomagic.notebook import stand_ins
+from taomagic.notebook.scene_archive import layout
 
 #: KITTI's own size, but for a few pixels.
 _SIZE = (1248, 384)
 _ADDRESS = "https://kitti.invalid/"
-_DATA_PROGRAMS = ("wget", "curl", "sha256sum")
+_DATA_PROGRAMS = ("wget", "curl", "sha256sum", "sudo")
 _OTHER_PROGRAMS = ("ngc", "pip", "pip3")
-_WIDTH = re.compile(r"^\s*output_image_width\s*:\s*(\d+)", re.MULTILINE)
-_HEIGHT = re.compile(r"^\s*output_image_height\s*:\s*(\d+)", re.MULTILINE)
-
+#: TAO 3's SSD notebook calls one by name, the edition for Colab both.
+_OLD_PYTHONS = ("python3.6", "python3.8")
+_WIDTH = re.compile(r"^\s*output_(?:image_)?width\s*:\s*(\d+)", re.MULTILINE)
+_HEIGHT = re.compile(r"^\s*output_(?:image_)?height\s*:\s*(\d+)", re.MULTILINE)
 _MULTIPLIER = re.compile(r"^\s*width_multiplier\s*:\s*(\d*\.?\d+)", re.MULTILINE)
 
 
-def put_in(place: Path, notebook_folder: Path, data: Path | None) -> Path:
+def put_in(place: Path, notebook_folder: Path, data: Path | None, cells: str = "") -> Path:
     """Write the scripts of the stand-ins.
 
     Parameters
@@ -33,6 +35,8 @@ def put_in(place: Path, notebook_folder: Path, data: Path | None) -> Path:
         Its specs tell in which size scenes are drawn, and how wide networks are.
     data
         Where KITTI's two archives lie, or its folders; ``None`` for drawn scenes, and stand-ins for all downloads.
+    cells
+        The text of the notebook's cells.
 
     Returns
     -------
@@ -47,7 +51,12 @@ def put_in(place: Path, notebook_folder: Path, data: Path | None) -> Path:
     if data is not None:
         _check(data)
     specs = notebook_folder / "specs"
-    config = {"size": size_in(specs), "width": width_in(specs), "data": str(data) if data else ""}
+    config = {
+        "size": size_in(specs),
+        "width": width_in(specs),
+        "data": str(data) if data else "",
+        "layout": layout(_texts(specs), cells),
+    }
     (place / stand_ins.CONFIG).write_text(json.dumps(config), encoding="utf-8")
     programs = place / "bin"
     programs.mkdir()
@@ -60,11 +69,12 @@ def put_in(place: Path, notebook_folder: Path, data: Path | None) -> Path:
             f"#!{sys.executable} -P\nimport sys\nfrom taomagic.notebook.stand_ins import main\n"
             f"sys.exit(main({name!r}, {str(place)!r}))\n",
         )
-    # TAO 3's SSD notebook calls it by name.
-    _script(
-        programs / "python3.6",
-        f'#!/bin/sh\necho "[stand-in for python3.6] {sys.executable}" >&2\nexec "{sys.executable}" "$@"\n',
+    pip = (
+        "" if data else f'if [ "$1" = -m ] && [ "$2" = pip ]; then shift 2; exec "{programs}/pip" "$@"; fi\n'
     )
+    for name in ("python", "python3", *_OLD_PYTHONS):
+        told = f'echo "[stand-in for {name}] {sys.executable}" >&2\n' if name in _OLD_PYTHONS else ""
+        _script(programs / name, f'#!/bin/sh\n{pip}{told}exec "{sys.executable}" "$@"\n')
     return programs
 
 
@@ -80,8 +90,7 @@ def size_in(specs: Path) -> tuple[int, int]:
     """Return the largest size that the specs of a folder have for images; KITTI's where none has one."""
     widths: list[int] = []
     heights: list[int] = []
-    for file in sorted(specs.glob("*.txt")) if specs.is_dir() else ():
-        text = file.read_text(encoding="utf-8", errors="replace")
+    for text in _texts(specs):
         widths += map(int, _WIDTH.findall(text))
         heights += map(int, _HEIGHT.findall(text))
     return (max(widths), max(heights)) if widths and heights else _SIZE
@@ -89,9 +98,12 @@ def size_in(specs: Path) -> tuple[int, int]:
 
 def width_in(specs: Path) -> float:
     """Return the ``width_multiplier`` in the specs of a folder, since weights of another width don't fit; else 1."""
-    texts = (file.read_text(encoding="utf-8", errors="replace") for file in sorted(specs.glob("*.txt")))
-    found = [float(match[1]) for text in texts for match in _MULTIPLIER.finditer(text)]
+    found = [float(match[1]) for text in _texts(specs) for match in _MULTIPLIER.finditer(text)]
     return min(found, default=1.0)
+
+
+def _texts(specs: Path) -> list[str]:
+    return [file.read_text(encoding="utf-8", errors="replace") for file in sorted(specs.glob("*.txt"))]
 
 
 def _check(data: Path) -> None:

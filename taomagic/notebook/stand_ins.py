@@ -13,10 +13,11 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from taomagic.errors import TaoError
+from taomagic.notebook.scene_archive import members
 
 IMAGES, LABELS, NGC_CLI = "data_object_image_2.zip", "data_object_label_2.zip", "ngccli_cat_linux.zip"
 CONFIG = "config.json"
@@ -28,7 +29,7 @@ KITTI_SHA256 = {
 #: Begins the comment in an archive of ours; the archive's name follows.
 MARK = b"taomagic stand-in: "
 #: Notebooks show the label of image 110, and list the first test images.
-TRAINING, TESTING = 120, 12
+COUNTS = {"training": 120, "val": 12, "testing": 12}
 _NO_VALUE_WGET = re.compile(r"-[qcN]+|-nv|-nc|--(?!output-document|directory-prefix)[a-z-]+(=.*)?")
 
 
@@ -38,7 +39,7 @@ def main(name: str, place: str, args: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     name
-        ``wget``, ``curl``, ``ngc``, ``pip``, ``pip3``, ``sha256sum`` or ``unzip``.
+        ``wget``, ``curl``, ``ngc``, ``pip``, ``pip3``, ``sha256sum``, ``sudo`` or ``unzip``.
     place
         The folder of the run.
     args
@@ -144,6 +145,53 @@ def _kind(text: str) -> str:
     return next((name for word, name in (("label", LABELS), ("image", IMAGES)) if word in text.lower()), "")
 
 
+def by_name(here: Path, name: str) -> tuple[Path, str] | None:
+    """Return what stands in for an archive that a notebook expects under that name, and what is in it.
+
+    Parameters
+    ----------
+    here
+        The folder of the run.
+    name
+        KITTI's names mean KITTI's archives; any other ``.zip`` holds scenes in the layout that the specs describe.
+
+    Returns
+    -------
+    tuple or None
+        ``None`` where there is nothing to stand in with: no drawn scenes were asked for and the person's data have no
+        such file, or the specs name no folders.
+    """
+    kind = _kind(name)
+    if kind == NGC_CLI:
+        return None
+    if kind:
+        return archive(here, kind)
+    config = json.loads((here / CONFIG).read_text(encoding="utf-8"))
+    if config["data"]:
+        given = Path(config["data"]) / name
+        return (given, f"the archive in {config['data']}") if given.is_file() else None
+    layout = config["layout"]
+    if not layout or not name.endswith(".zip"):
+        return None
+    path = here / "mirror" / "scenes.zip"
+    folders = layout["folders"]
+    if not path.exists():
+        data = here / "mirror" / "scenes"
+        counts = {split: COUNTS[split] if split in folders else 0 for split in COUNTS}
+        _draw(data, config["size"], **counts)
+        _zip(path, members(data, folders, layout["classes"]))
+    width, height = config["size"]
+    counts_told = ", ".join(f"{COUNTS[split]} in {images}" for split, (images, _) in folders.items())
+    return path, f"drawn scenes labelled as the specs have it: {counts_told}, {width}x{height} pixels"
+
+
+def _draw(data: Path, size: Sequence[int], *, training: int, val: int, testing: int) -> None:
+    from taomagic.samples import create
+
+    width, height = size
+    create(data, training=training, val=val, testing=testing, size=(width, height), image_format="png")
+
+
 def archive(here: Path, kind: str) -> tuple[Path, str]:
     """Return an archive, made at its first use, and what is in it."""
     path = here / "mirror" / kind
@@ -159,11 +207,7 @@ def archive(here: Path, kind: str) -> tuple[Path, str]:
         return Path(given) / kind, f"the archive in {given}"
     data = Path(given or here / "mirror" / "data")
     if not given and not (data / "training").is_dir():
-        from taomagic.samples import create
-
-        create(
-            data, training=TRAINING, val=0, testing=TESTING, size=tuple(config["size"]), image_format="png"
-        )
+        _draw(data, config["size"], **COUNTS | {"val": 0})
     if not path.exists():
         folders = ("training/image_2", "testing/image_2") if kind == IMAGES else ("training/label_2",)
         files = [file for folder in folders for file in sorted((data / folder).glob("*.*"))]
@@ -171,21 +215,22 @@ def archive(here: Path, kind: str) -> tuple[Path, str]:
     width, height = config["size"]
     return path, (
         f"the files in {given}" if given
-        else f"drawn scenes, not KITTI: {TRAINING} for training, {TESTING} for testing, {width}x{height} pixels"
+        else f"drawn scenes, not KITTI: {COUNTS['training']} for training, {COUNTS['testing']} for testing, "
+        f"{width}x{height} pixels"
     )  # fmt: skip
 
 
-def _zip(path: Path, members: dict[str, bytes] | dict[str, Path], *, executable: bool = False) -> None:
+def _zip(path: Path, content: Mapping[str, bytes | Path], *, executable: bool = False) -> None:
     temporary = path.with_suffix(f".{os.getpid()}")
     with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as file:
         file.comment = MARK + path.name.encode()
-        for name, content in members.items():
-            if isinstance(content, Path):
-                file.write(content, name)
+        for name, member in content.items():
+            if isinstance(member, Path):
+                file.write(member, name)
             else:
                 info = zipfile.ZipInfo(name)
                 info.external_attr = (0o755 if executable else 0o644) << 16
-                file.writestr(info, content)
+                file.writestr(info, member)
     temporary.replace(path)
 
 
@@ -315,6 +360,22 @@ def _pip(_here: Path, name: str, words: Sequence[str]) -> int:
     return 0
 
 
+def _sudo(_here: Path, name: str, words: Sequence[str]) -> int:
+    """Run a command without other rights: nothing in a notebook's own folders needs them."""
+    command = list(words)
+    while command and command[0].startswith("-"):
+        command.pop(0)
+    if not command:
+        print("sudo: no command", file=sys.stderr)
+        return 1
+    program = shutil.which(command[0])
+    if program is None:
+        print(f"{name}: {command[0]}: command not found", file=sys.stderr)
+        return 127
+    _say(name, f"with your own rights: {' '.join(command)}")
+    return subprocess.run([program, *command[1:]], check=False).returncode
+
+
 _PROGRAMS = {
     "wget": _wget,
     "curl": _curl,
@@ -323,4 +384,5 @@ _PROGRAMS = {
     "ngc": _ngc,
     "pip": _pip,
     "pip3": _pip,
+    "sudo": _sudo,
 }

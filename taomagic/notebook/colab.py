@@ -1,0 +1,100 @@
+"""NVIDIA's notebooks for Colab, elsewhere: its folders lie beside the notebook, and nothing is installed."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+#: Where a notebook of that edition finds its specs and helpers: the repository that it is part of.
+REPOSITORY = "COLAB_NOTEBOOKS_PATH"
+_PARTS = frozenset({"tensorflow", "pytorch"})
+_ASSIGNMENT = re.compile(
+    r"^(?P<head>[ \t]*%(?:set_)?env[ \t]+(?P<name>\w+)[ \t]*[ =][ \t]*)(?P<value>/[^\s\"']*)(?P<tail>[ \t]*)$",
+    re.MULTILINE,
+)
+_SPECS = re.compile(r"/(?P<part>tensorflow|pytorch)/(?P<net>\w+(?:/\w+)?)/specs\b")
+# Installs CUDA, Python and wheels with apt-get and pip.
+_INSTALLATION = re.compile(r"/(?P<script>setup_env\w*\.sh)\b")
+
+
+def redirected(text: str, folder: Path, environ: Mapping[str, str]) -> tuple[str, list[str]]:
+    """Return a cell with folders that are there, and what to tell the reader.
+
+    Parameters
+    ----------
+    text
+        The cell.
+    folder
+        The notebook's.
+    environ
+        Tells whether an earlier cell has named the repository: only such notebooks are changed.
+
+    Returns
+    -------
+    tuple
+        A path that ``%env`` sets is put below the notebook's folder where even its first folder isn't on this machine
+        (``/content``, ``/results``); the repository becomes the one that the notebook lies in. New folders are made.
+
+    Examples
+    --------
+    >>> redirected("%env DATA_DIR=/content/data", Path("/tmp"), {})
+    ('%env DATA_DIR=/content/data', [])
+    """
+    if REPOSITORY not in text and REPOSITORY not in environ:
+        return text, []
+    notices: list[str] = []
+
+    def replace(match: re.Match[str]) -> str:
+        name, value = match["name"], match["value"]
+        path = Path(value)
+        if name == REPOSITORY:
+            if path.is_dir():
+                return match[0]
+            ours = _repository(text, folder)
+        elif len(path.parts) > 1 and not Path(*path.parts[:2]).exists():
+            ours = folder.joinpath(*path.parts[1:])
+            ours.mkdir(parents=True, exist_ok=True)
+        else:
+            return match[0]
+        notices.append(f"{name}: {value} isn't here; {ours} takes its place.")
+        return f"{match['head']}{ours}{'/' if value.endswith('/') else ''}{match['tail']}"
+
+    return _ASSIGNMENT.sub(replace, text), notices
+
+
+def _repository(text: str, folder: Path) -> Path:
+    """Return the folder below which ``tensorflow/NET/specs`` is what lies beside the notebook."""
+    if folder.parent.name in _PARTS:
+        return folder.parents[1]
+    match = _SPECS.search(text)
+    if match is None:
+        return folder
+    root = folder / ".tao" / "colab"
+    link = root / match["part"] / match["net"]
+    if not link.exists():
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(os.path.relpath(folder, link.parent), target_is_directory=True)
+    return root
+
+
+def left_out(line: str, environ: Mapping[str, str]) -> str:
+    """Return why a shell line is left out; empty where it is to be run.
+
+    Examples
+    --------
+    >>> environ = {"COLAB_NOTEBOOKS_PATH": "/nvidia-tao", "bash_script": "setup_env_desktop.sh"}
+    >>> left_out("sh $COLAB_NOTEBOOKS_PATH/tensorflow/$bash_script", environ)
+    "setup_env_desktop.sh isn't needed and was left out: it installs CUDA, Python and TensorFlow on this machine."
+    >>> left_out("sh setup.sh", {})
+    ''
+    """
+    if REPOSITORY not in environ:
+        return ""
+    text = re.sub(r"\$\{?(\w+)\}?", lambda match: environ.get(match[1], match[0]), line)
+    match = _INSTALLATION.search(text)
+    if match is None:
+        return ""
+    return f"{match['script']} isn't needed and was left out: it installs CUDA, Python and TensorFlow on this machine."
