@@ -5,9 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Locator, Page
+
+from tests.jupyter_process import free_port, jupyter
 
 CHROMIUM = os.environ.get("TAOMAGIC_CHROMIUM", "/usr/bin/chromium")
 CHROMIUM_ARGS = [
@@ -32,12 +31,6 @@ FOLDERS = (
     "JUPYTERLAB_WORKSPACES_DIR",
     "IPYTHONDIR",
 )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def write_notebook(path: Path, *sources: str) -> None:
@@ -102,39 +95,18 @@ def serve(app: str, root: Path, environ: dict[str, str] | None = None) -> Iterat
     )
     server.set("@jupyterlab/apputils-extension/themes", {"theme": "JupyterLab Light"})
     isolated = {name: str(root / ".e2e" / name.lower()) for name in FOLDERS}
-    module = {"lab": "jupyterlab", "notebook": "notebook"}[app]
-    command = [
-        sys.executable, "-m", module, "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
-        "--ServerApp.port_retries=0", f"--ServerApp.base_url={BASE}", f"--IdentityProvider.token={TOKEN}",
-        f"--ServerApp.root_dir={root}", "--LabApp.extension_manager=readonly", "--ServerApp.terminals_enabled=False",
-    ]  # fmt: skip
-    log = root / f"{app}.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            command,
-            cwd=root,
-            env={**os.environ, **(environ or {}), **isolated},
-            stdout=out,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            deadline = time.monotonic() + 60
-            while True:
-                try:
-                    server.api("")
-                    break
-                except OSError:
-                    if process.poll() is not None or time.monotonic() > deadline:
-                        raise RuntimeError(log.read_text(errors="replace")[-3000:]) from None
-                    time.sleep(0.1)
-            yield server
-        finally:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+    with jupyter(
+        {"lab": "jupyterlab", "notebook": "notebook"}[app],
+        "--LabApp.extension_manager=readonly",
+        "--ServerApp.terminals_enabled=False",
+        port=port,
+        root=root,
+        base=BASE,
+        token=TOKEN,
+        log=root / f"{app}.log",
+        env={**os.environ, **(environ or {}), **isolated},
+    ):
+        yield server
 
 
 class Notebook:

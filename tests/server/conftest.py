@@ -3,10 +3,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +18,7 @@ from taomagic.launcher.job import Job
 from taomagic.launcher.runners.process import ProcessRunner
 from taomagic.project.mounts import MountMap
 from taomagic.project.paths import CONTAINER_ROOT
+from tests.jupyter_process import free_port, jupyter
 
 FAKE_ENGINE = Path(__file__).parents[1] / "launcher/fake_engine.py"
 TOKEN = "a-token-for-tests"
@@ -67,9 +65,7 @@ class Server:
 
 @contextmanager
 def running_server(root: Path, home: Path, *options: str, **environ: str) -> Iterator[Server]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     env = {name: value for name, value in os.environ.items() if not name.startswith("JUPYTER")}
     env |= {
         name: str(home / name.lower())
@@ -77,35 +73,18 @@ def running_server(root: Path, home: Path, *options: str, **environ: str) -> Ite
     }
     env |= {"HOME": str(home), "PYTHONPATH": os.pathsep.join(sys.path), **environ}
     env.pop("XDG_STATE_HOME", None)
-    log = home / "server.log"
-    command = [
-        *(sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root", "--ip=127.0.0.1"),
-        *(f"--port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={root}"),
-        *(f"--IdentityProvider.token={TOKEN}", f"--ServerApp.base_url={BASE}"),
+    with jupyter(
+        "jupyter_server",
         "--ServerApp.jpserver_extensions=taomagic.server=True",
         *options,
-    ]
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.STDOUT, cwd=home)
-    try:
-        server = Server(port, root)
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                server.ask("api")
-                break
-            except OSError:
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.1)
-        yield server
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        port=port,
+        root=root,
+        base=BASE,
+        token=TOKEN,
+        log=home / "server.log",
+        env=env,
+    ):
+        yield Server(port, root)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,29 +29,11 @@ def test_task_alone_opens_a_shell_in_its_container(
     clean_docker: Docker, busybox_image: str, tag_as: Callable[[str, str], str], tmp_path: Path
 ) -> None:
     tag_as(busybox_image, IMAGE)
-    ours, theirs = pty.openpty()
-    environ = {**clean_docker.environ, "HOME": str(tmp_path), "TAOMAGIC_RELEASE": "5.5.0"}
-    environ.pop("LAUNCHER_MOUNTS", None)
-    shell = subprocess.Popen(
-        [sys.executable, "-m", "taomagic", "ssd"],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        cwd=tmp_path,
-        env={**environ, "PYTHONPATH": str(Path(__file__).parents[3])},
-        start_new_session=True,
-    )
-    os.close(theirs)
-    seen = b""
-    deadline = time.monotonic() + 30
-    while b"# " not in seen and time.monotonic() < deadline:
-        seen += _read(ours)
-    os.write(ours, b"echo in-$((40+2)); exit 4\n")
-    while b"in-42" not in seen and time.monotonic() < deadline:
-        seen += _read(ours)
-    assert b"in-42" in seen, seen
-    assert shell.wait(20) == 4
-    os.close(ours)
+    with _shell(tmp_path, {**clean_docker.environ, "TAOMAGIC_RELEASE": "5.5.0"}) as (shell, terminal):
+        _wait_for(terminal, b"# ")
+        os.write(terminal, b"echo in-$((40+2)); exit 4\n")
+        _wait_for(terminal, b"in-42")
+        assert shell.wait(20) == 4
     assert not clean_docker("ps", "-aq", "--filter", f"label=taomagic.project={tmp_path}")
 
 
@@ -83,45 +66,51 @@ def test_shell_can_not_be_a_job(tmp_path: Path) -> None:
         launch(parse_command(["ssd"]), Context.current({"HOME": str(tmp_path)}, tmp_path))
 
 
-def _read(terminal: int) -> bytes:
+@contextmanager
+def _shell(folder: Path, environ: dict[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Run ``tao ssd`` on a terminal; yield the process and our end of the terminal."""
+    ours, theirs = pty.openpty()
+    environ = {**environ, "HOME": str(folder), "PYTHONPATH": str(Path(__file__).parents[3])}
+    environ.pop("LAUNCHER_MOUNTS", None)
+    command = [sys.executable, "-m", "taomagic", "ssd"]
+    shell = subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, env=environ, start_new_session=True
+    )
+    os.close(theirs)
     try:
-        return os.read(terminal, 4096)
-    except OSError:  # its other end is closed
-        time.sleep(0.1)
-        return b""
+        yield shell, ours
+    finally:
+        os.close(ours)
+        shell.kill()
+        shell.wait()
+
+
+def _wait_for(terminal: int, text: bytes) -> None:
+    """Read a terminal until it has shown a text."""
+    seen = b""
+    deadline = time.monotonic() + 30
+    while text not in seen:
+        assert time.monotonic() < deadline, seen
+        try:
+            seen += os.read(terminal, 4096)
+        except OSError:  # its other end is closed
+            time.sleep(0.1)
 
 
 def test_shell_leaves_nothing_behind_when_its_terminal_is_closed(
     clean_docker: Docker, busybox_image: str, tmp_path: Path
 ) -> None:
-    ours, theirs = pty.openpty()
-    environ = {**clean_docker.environ, "HOME": str(tmp_path), "TAOMAGIC_IMAGE": busybox_image}
-    environ.pop("LAUNCHER_MOUNTS", None)
-    shell = subprocess.Popen(
-        [sys.executable, "-m", "taomagic", "ssd"],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        cwd=tmp_path,
-        env={**environ, "PYTHONPATH": str(Path(__file__).parents[3])},
-        start_new_session=True,
-    )
-    os.close(theirs)
     of_this_test = f"taomagic.project={tmp_path}"
     try:
-        seen = b""
-        deadline = time.monotonic() + 30
-        while b"# " not in seen and time.monotonic() < deadline:
-            seen += _read(ours)
-        assert clean_docker.containers(of_this_test)
-        shell.send_signal(signal.SIGHUP)
-        assert shell.wait(20) == 128 + signal.SIGHUP
-        while clean_docker.containers(of_this_test) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert not clean_docker.containers(of_this_test)
+        with _shell(tmp_path, {**clean_docker.environ, "TAOMAGIC_IMAGE": busybox_image}) as (shell, terminal):
+            _wait_for(terminal, b"# ")
+            assert clean_docker.containers(of_this_test)
+            shell.send_signal(signal.SIGHUP)
+            assert shell.wait(20) == 128 + signal.SIGHUP
+            deadline = time.monotonic() + 20
+            while clean_docker.containers(of_this_test) and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert not clean_docker.containers(of_this_test)
     finally:
-        os.close(ours)
-        shell.kill()
-        shell.wait()
         if left := clean_docker.containers(of_this_test):
             clean_docker("rm", "-f", *left)
