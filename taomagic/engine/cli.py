@@ -179,7 +179,11 @@ def _explain_os_error(error: OSError) -> tuple[str, str, str]:
             where,
             "Give another folder, or move the file away.",
         )
-    return str(error.strerror or error), where, ""
+    return (
+        str(error.strerror or error),
+        where,
+        "Check this path, and that files can be read and written there.",
+    )
 
 
 def _end_unforeseen(args: argparse.Namespace | None, paths: PathMap, error: Exception) -> int:

@@ -145,8 +145,11 @@ def add_prune_flags(p: argparse.ArgumentParser) -> None:
     add_verbose(p)
 
 
-def add_export_flags(p: argparse.ArgumentParser, *, batch_size: int, max_batch_size: int) -> None:
-    """Add the flags of ``export`` behind model, spec and key; the two batch sizes are the network's defaults."""
+def add_export_flags(p: argparse.ArgumentParser, *, batch_size: int, max_batch_size: int | None) -> None:
+    """Add the flags of ``export`` behind model, spec and key; the two batch sizes are the network's defaults.
+
+    Those of an engine that have none follow the ones that are given.
+    """
     p.add_argument(
         "-o",
         "--output_file",
@@ -184,8 +187,8 @@ def add_export_flags(p: argparse.ArgumentParser, *, batch_size: int, max_batch_s
     for flag, default in (
         ("batches", 10),
         ("max_batch_size", max_batch_size),
-        ("min_batch_size", 1),
-        ("opt_batch_size", 1),
+        ("min_batch_size", None),
+        ("opt_batch_size", None),
     ):
         p.add_argument(f"--{flag}", type=positive, default=default, help=HIDDEN)
     p.add_argument("--max_workspace_size", type=positive, default=2, help=HIDDEN)

@@ -127,11 +127,17 @@ def _gen_trt_engine(p: argparse.ArgumentParser) -> None:
     _add_calibration(p)
     for flag, text in (
         ("max_batch_size", "images that the engine takes at once, at most (default: 1)"),
-        ("opt_batch_size", "images at once for which it is tuned (default: 1)"),
+        ("opt_batch_size", "images at once for which it is tuned (default: as --min_batch_size)"),
         ("min_batch_size", "images at once, at least (default: 1)"),
-        ("batch_size", "int8: images in a batch of the calibration (default: 1)"),
     ):
-        p.add_argument(f"--{flag}", type=positive, default=1, metavar="N", help=text)
+        p.add_argument(f"--{flag}", type=positive, metavar="N", help=text)
+    p.add_argument(
+        "--batch_size",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="int8: images in a batch of the calibration (default: 1)",
+    )
     p.add_argument(
         "--batches",
         type=positive,
@@ -263,7 +269,7 @@ def _converter(p: argparse.ArgumentParser) -> None:
         help="precision (default: fp32)",
     )
     p.add_argument(
-        "-m", "--max_batch_size", type=positive, default=16, metavar="N",
+        "-m", "--max_batch_size", type=positive, metavar="N",
         help="images that the engine takes at once, at most (default: 16)",
     )  # fmt: skip
     p.add_argument(

@@ -129,7 +129,7 @@ def _export(p: argparse.ArgumentParser) -> None:
     )
     add_spec(p)
     add_key(p)
-    add_export_flags(p, batch_size=16, max_batch_size=1)
+    add_export_flags(p, batch_size=16, max_batch_size=None)
     p.add_argument(
         "--nms",
         choices=("onnx", "nms_dynamic_trt", "efficient_nms_trt"),

@@ -7,10 +7,14 @@ of its scale, a float32, in hexadecimal::
     Input: 3f9ad1f2
 
 A scale is a 127th of the largest magnitude that has to survive. Here they are ranges: that magnitude itself.
+
+The format has no room for the model that a cache was made for, and two trainings of one network have the same tensors.
+So a hidden file beside a cache of ours names it. Without one, as with a cache of TensorRT's own, nobody knows.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -29,7 +33,9 @@ _HEADER = re.compile(r"TRT-\d+-\w+Calibration\w*")
 _HINT: Final = "Make a new one: leave the file out, and give images with --cal_image_dir or --cal_data_file."
 
 
-def write_cache(path: Path, ranges: Mapping[str, float], *, version: int = CACHE_VERSION) -> None:
+def write_cache(
+    path: Path, ranges: Mapping[str, float], *, version: int = CACHE_VERSION, model: str = ""
+) -> None:
     """Write a calibration cache, completely or not at all.
 
     Whatever method found the ranges, the header says ``EntropyCalibration2``: NVIDIA's tools read caches with that
@@ -43,14 +49,37 @@ def write_cache(path: Path, ranges: Mapping[str, float], *, version: int = CACHE
         Largest magnitude by tensor.
     version
         Release of TensorRT: major · 1000 + minor · 100 + patch.
+    model
+        Fingerprint of the model that it is made for, for :func:`made_for`.
 
     Raises
     ------
     EnvironmentProblem
         The disk is full or the folder can't be written.
     """
+    content = cache_text(ranges, version=version).encode()
     with atomic_write(path) as file:
-        file.write(cache_text(ranges, version=version).encode())
+        file.write(content)
+    if model:
+        with atomic_write(_owner_file(path)) as file:
+            file.write(json.dumps({"model": model, "cache": hashlib.sha256(content).hexdigest()}).encode())
+
+
+def made_for(path: Path) -> str:
+    """Return the fingerprint of the model that a cache was made for; empty where nobody knows.
+
+    Nobody knows it of a cache that another program wrote or changed, or that was copied alone.
+    """
+    try:
+        owner = json.loads(_owner_file(path).read_bytes())
+        known = owner["cache"] == hashlib.sha256(path.read_bytes()).hexdigest()
+        return str(owner["model"]) if known else ""
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _owner_file(path: Path) -> Path:
+    return path.with_name(f".{path.name}.model.json")
 
 
 def cache_text(ranges: Mapping[str, float], *, version: int = CACHE_VERSION) -> str:

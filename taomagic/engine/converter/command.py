@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from taomagic.engine.console import duration, say
-from taomagic.engine.converter import tensorrt
+from taomagic.engine.converter import tensorrt, tensorrt_build
 from taomagic.engine.converter.build import Source, build, prepare
 from taomagic.engine.converter.engine_file import read_exported, write_engine
 from taomagic.engine.converter.ranges import find_ranges
@@ -46,6 +46,7 @@ def run(
         Reads the spec, and returns the folders of images in it, as written.
     """
     check_precision(args)
+    profile = wanted_profile(args)
     folders = image_folders(args, paths)
     source = prepare(
         read_exported(paths.to_host(args.model), args.key, shown_as=args.model), shown_as=args.model
@@ -60,8 +61,7 @@ def run(
     target = _target(args, paths)
     status = StatusLog(paths.to_host(args.results_dir))
     status.write("STARTED", f"Starting {title} gen_trt_engine.")
-    profile = Profile(args.min_batch_size, args.opt_batch_size, args.max_batch_size)
-    size = make_engine(args, paths, source, _ordered(profile, args), target, folders)
+    size = make_engine(args, paths, source, profile, target, folders)
     status.write("SUCCESS", "Gen_trt_engine finished successfully.", payload={"size": size})
 
 
@@ -121,13 +121,13 @@ def make_engine(
     if args.data_type == "int8":
         ranges, origin = find_ranges(args, paths, source, folders, scales=scales)
     if for_tensorrt:
-        options = tensorrt.Options(
+        options = tensorrt_build.Options(
             workspace_bytes=args.max_workspace_size,
             strict=args.strict_type_constraints,
             dla_core=getattr(args, "dla_core", -1),
             gpu_index=choose_device(args.gpu_index).torch_device.index or 0,
         )
-        header = tensorrt.write_plan(target, source, args.data_type, profile, ranges, options)
+        header = tensorrt_build.write_plan(target, source, args.data_type, profile, ranges, options)
     else:
         _tell_unused(args)
         header, payload = build(source, args.data_type, profile, ranges, origin=origin)
@@ -158,8 +158,17 @@ def _tell_unused(args: argparse.Namespace) -> None:
         logger.warning("-u %d is not used: %s.", args.dla_core, why)
 
 
-def _ordered(profile: Profile, args: argparse.Namespace) -> Profile:
-    """Refuse batch sizes that aren't in order."""
+def wanted_profile(args: argparse.Namespace) -> Profile:
+    """Return the batch sizes that a command asks for; those that it doesn't name follow the ones that it does.
+
+    Raises
+    ------
+    UsageProblem
+        They aren't in order.
+    """
+    least = args.min_batch_size or 1
+    usual = args.opt_batch_size or min(least, args.max_batch_size or least)
+    profile = Profile(least, usual, args.max_batch_size or max(least, usual))
     if profile.min <= profile.opt <= profile.max:
         return profile
     raise UsageProblem(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
+from typing import Final
 
 from taomagic.engine.converter.build import Source, prepare
 from taomagic.engine.converter.command import check_precision, make_engine
@@ -15,6 +16,9 @@ from taomagic.errors import UsageProblem
 from taomagic.project.paths import PathMap
 
 logger = logging.getLogger(__name__)
+
+#: Where neither ``-m`` nor ``-p`` is given, as with NVIDIA's converter.
+_MAX_BATCH_SIZE: Final = 16
 
 
 def run(args: argparse.Namespace, paths: PathMap) -> None:
@@ -44,7 +48,8 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
 def _profile(args: argparse.Namespace) -> tuple[str, tuple[int, ...] | None, Profile]:
     """Return the input's name (if it is given), its channels, height and width (if they are), and the batch sizes."""
     if not args.profiles:
-        return "", args.input_dims, Profile(1, args.max_batch_size, args.max_batch_size)
+        most = args.max_batch_size or _MAX_BATCH_SIZE
+        return "", args.input_dims, Profile(1, most, most)
     images = [(name, shapes) for name, shapes in args.profiles if len(shapes[0]) == 4]
     if len(images) != 1 or len(args.profiles) > 1:
         raise UsageProblem(
@@ -73,6 +78,13 @@ def _profile(args: argparse.Namespace) -> tuple[str, tuple[int, ...] | None, Pro
             f"-p: the smallest, usual and largest number of images are {counts.min}, {counts.opt} and {counts.max}",
             where="converter",
             hint="They must not decrease: -p Input,1x3x300x300,8x3x300x300,16x3x300x300.",
+        )
+    if args.max_batch_size not in {None, counts.max}:
+        logger.warning(
+            "-m %d is not used: -p says how many images the engine takes, %d to %d.",
+            args.max_batch_size,
+            counts.min,
+            counts.max,
         )
     return name, shape, counts
 

@@ -243,9 +243,9 @@ def open_engine(path: str | Path, key: str = "", *, shown_as: str = "", threads:
         with open_model_file(path) as file:
             head = file.read(FIRST_BYTES)
         if is_plan(head):
-            from taomagic.engine.converter import tensorrt
+            from taomagic.engine.converter import tensorrt_run
 
-            return tensorrt.open_plan(path, shown_as=place)
+            return tensorrt_run.open_plan(path, shown_as=place)
         if head.startswith(MAGIC):
             header, model = read_engine(path, shown_as=place)
             # Weights of eight bits overflow on x86 without VNNI; such an engine was built elsewhere.

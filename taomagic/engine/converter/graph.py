@@ -220,6 +220,15 @@ def optimised(model: onnx.ModelProto, *, portable: bool = True, shown_as: str = 
     return result
 
 
+def name_nodes(model: onnx.ModelProto) -> None:
+    """Give each node a name of its own; ONNX doesn't ask for one, and nodes are chosen by it."""
+    seen: set[str] = set()
+    for number, node in enumerate(model.graph.node):
+        if not node.name or node.name in seen:
+            node.name = f"{node.op_type}_{number}"
+        seen.add(node.name)
+
+
 def multiplying_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     """Return the nodes whose weights, constants, are multiplied with activations."""
     constants = {tensor.name for tensor in model.graph.initializer}

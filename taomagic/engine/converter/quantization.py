@@ -81,7 +81,7 @@ def quantize(
 
     bits = weight_bits or (8 if multiplies_bytes() else 7)
     source = _recent(model, shown_as)
-    _name_nodes(source)
+    graph.name_nodes(source)
     layers = graph.multiplying_nodes(source)
     # A network that has nothing but what had better stay in float32 gets what was asked for all the same.
     nodes = _nodes_in_bytes(source, ranges) or _nodes_in_bytes(source, ranges, sparing=False)
@@ -163,15 +163,6 @@ def _with_fused(model: onnx.ModelProto, ranges: Mapping[str, float]) -> dict[str
 
 def _is_depthwise(node: onnx.NodeProto) -> bool:
     return any(attribute.name == "group" and attribute.i > 1 for attribute in node.attribute)
-
-
-def _name_nodes(model: onnx.ModelProto) -> None:
-    """Give each node a name of its own; ONNX doesn't ask for one, and nodes are chosen by it."""
-    seen: set[str] = set()
-    for number, node in enumerate(model.graph.node):
-        if not node.name or node.name in seen:
-            node.name = f"{node.op_type}_{number}"
-        seen.add(node.name)
 
 
 def _recent(model: onnx.ModelProto, shown_as: str) -> onnx.ModelProto:

@@ -14,7 +14,13 @@ import numpy.typing as npt
 from taomagic.engine.console import progress, say
 from taomagic.engine.converter.build import Source
 from taomagic.engine.converter.calibration import calibrate
-from taomagic.engine.converter.calibration_cache import as_stored, read_cache, read_scales, write_cache
+from taomagic.engine.converter.calibration_cache import (
+    as_stored,
+    made_for,
+    read_cache,
+    read_scales,
+    write_cache,
+)
 from taomagic.engine.converter.calibration_data import (
     Preparation,
     choose_images,
@@ -23,7 +29,7 @@ from taomagic.engine.converter.calibration_data import (
 )
 from taomagic.engine.converter.graph import tensors_to_calibrate
 from taomagic.engine.data.tensorfile import read_batches, read_count, write_batches
-from taomagic.errors import UsageProblem
+from taomagic.errors import DataProblem, UsageProblem
 from taomagic.project.paths import PathMap
 
 logger = logging.getLogger(__name__)
@@ -87,7 +93,7 @@ def find_ranges(
         origin = args.cal_json_file
     elif args.cal_data_file or args.cal_image_dir:
         ranges, origin = _calibrated(args, paths, source)
-    elif cache is not None and cache.is_file():
+    elif cache is not None and cache.is_file() and _belongs(cache, source, folders, args.cal_cache_file):
         logger.info("Reading the calibration cache %s.", args.cal_cache_file)
         ranges = read_cache(cache, shown_as=args.cal_cache_file)
         _tell_lacking(source, ranges, args.cal_cache_file)
@@ -106,7 +112,7 @@ def find_ranges(
         )
     ranges = as_stored(ranges)
     if cache is not None:
-        write_cache(cache, ranges)
+        write_cache(cache, ranges, model=source.fingerprint)
         say(f"Saved: {paths.to_container(cache)}")
     return ranges, origin
 
@@ -129,6 +135,36 @@ def require_data(args: argparse.Namespace, paths: PathMap, folders: Sequence[str
         read_cache(cache, shown_as=args.cal_cache_file)
     elif folders:
         choose_images([paths.to_host(folder) for folder in folders], 1, shown_as=", ".join(folders))
+
+
+def _belongs(cache: Path, source: Source, folders: Sequence[str], shown_as: str) -> bool:
+    """Tell whether a cache may be used: it was made for this model, or nobody knows for which.
+
+    Raises
+    ------
+    DataProblem
+        It was made for another model, and there are no images to make a new one.
+    """
+    owner = made_for(cache)
+    if owner == source.fingerprint:
+        return True
+    if not owner:
+        logger.info(
+            "Nothing says which model %s was made for; it is taken as it is. TensorRT's own caches are like that.",
+            shown_as,
+        )
+        return True
+    if folders:
+        logger.warning(
+            "%s was made for another model, perhaps an earlier training of this one; it is made anew.",
+            shown_as,
+        )
+        return False
+    raise DataProblem(
+        "this calibration cache was made for another model, perhaps an earlier training of this one",
+        where=shown_as,
+        hint="Give the cache that was written with this model, or images with --cal_image_dir to make a new one.",
+    )
 
 
 def _tell_lacking(source: Source, ranges: Mapping[str, float], shown_as: str) -> None:

@@ -13,7 +13,7 @@ from string import Template
 
 from taomagic import __version__
 from taomagic.engine.console import say
-from taomagic.engine.converter.calibration_cache import read_cache
+from taomagic.engine.converter.calibration_cache import made_for, read_cache
 from taomagic.engine.device_bundle.contents import Contents, contents_of, tensor_names
 from taomagic.errors import DataProblem, UsageProblem
 from taomagic.project.paths import PathMap
@@ -97,9 +97,9 @@ def _calibration(args: argparse.Namespace, paths: PathMap, contents: Contents) -
     path = paths.to_host(args.cal_cache_file)
     ranges = read_cache(path, shown_as=args.cal_cache_file)
     known = tensor_names(contents.source)
-    if not known & set(ranges):
+    if not known & set(ranges) or made_for(path) not in {"", contents.source.fingerprint}:
         raise DataProblem(
-            "this calibration cache is another model's: it has none of this model's tensors",
+            "this calibration cache was made for another model, perhaps an earlier training of this one",
             where=args.cal_cache_file,
             hint="Give the cache that was made with this model (export or gen_trt_engine with --data_type int8).",
         )

@@ -13,7 +13,7 @@ from typing import Final
 
 from taomagic.engine.converter import tensorrt
 from taomagic.engine.converter.build import prepare
-from taomagic.engine.converter.command import check_precision, make_engine
+from taomagic.engine.converter.command import check_precision, make_engine, wanted_profile
 from taomagic.engine.converter.ranges import find_ranges, require_data
 from taomagic.engine.converter.runtime import Profile
 from taomagic.errors import UsageProblem
@@ -73,14 +73,8 @@ def check_wishes(
         ):
             if given:
                 logger.warning("--%s is not used: there is no --engine_file.", flag)
-    sizes = args.min_batch_size, args.opt_batch_size, args.max_batch_size
-    if args.engine_file and list(sizes) != sorted(sizes):
-        raise UsageProblem(
-            f"--min_batch_size {sizes[0]}, --opt_batch_size {sizes[1]} and --max_batch_size {sizes[2]} must not "
-            "decrease in this order",
-            where=f"{args.task} export",
-            hint="For example: --min_batch_size 1 --opt_batch_size 4 --max_batch_size 8.",
-        )
+    if args.engine_file:
+        wanted_profile(args)
     brings_scales = quantized and not args.force_ptq
     cache = paths.to_host(args.cal_cache_file) if args.cal_cache_file else None
     given = args.cal_data_file or args.cal_image_dir or folders or (cache is not None and cache.is_file())
@@ -142,17 +136,24 @@ def build_engine(
     known = dict(scales) if scales and not args.force_ptq else None
     source = prepare(model, shown_as=shown)
     if not args.engine_file:
-        if not wishes.cal_cache_file:
-            wishes.cal_cache_file = str(paths.to_container(target.with_name("cal.bin")))
+        cache = cache_of(args, paths, target)
+        assert cache is not None
+        wishes.cal_cache_file = str(paths.to_container(cache))
         find_ranges(wishes, paths, source, folders, scales=known)
         return
     engine = paths.to_host(args.engine_file)
     engine.parent.mkdir(parents=True, exist_ok=True)
     fixed = args.static_batch_size
     # A model of a fixed batch size takes no other, whatever the defaults of the batch sizes say.
-    sizes = (fixed,) * 3 if fixed > 0 else (args.min_batch_size, args.opt_batch_size, args.max_batch_size)
-    profile = Profile(*sizes)
+    profile = Profile(fixed, fixed, fixed) if fixed > 0 else wanted_profile(args)
     make_engine(wishes, paths, source, profile, engine, folders, scales=known)
+
+
+def cache_of(args: argparse.Namespace, paths: PathMap, target: Path) -> Path | None:
+    """Return where the calibration cache goes; without ``--cal_cache_file`` an engine is built without one."""
+    if args.cal_cache_file:
+        return paths.to_host(args.cal_cache_file)
+    return None if args.engine_file else target.with_name("cal.bin")
 
 
 def _for_engine(args: argparse.Namespace) -> argparse.Namespace:

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from taomagic.engine.console import say
-from taomagic.engine.export.build_engine import build_engine, check_wishes, is_wanted
+from taomagic.engine.export.build_engine import build_engine, cache_of, check_wishes, is_wanted
 from taomagic.engine.export.deepstream import DeepStreamModel, write_deepstream_files
 from taomagic.engine.export.onnx import Description, Exported, require_opset
 from taomagic.engine.export.tensor_scales import write_scales
@@ -109,7 +109,10 @@ def run(
         )
         say(f"Saved: {paths.to_container(scales_file)}")
     if args.gen_ds_config:
-        for path in write_deepstream_files(target, plan.deepstream, codec=args.codec):
+        cache = cache_of(args, paths, target) if args.data_type == "int8" else None
+        for path in write_deepstream_files(
+            target, plan.deepstream, codec=args.codec, data_type=args.data_type, calibration=cache
+        ):
             say(f"Saved: {paths.to_container(path)}")
     if is_wanted(args):
         build_engine(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +11,10 @@ from typing import Literal
 
 from taomagic.engine.storage.atomic import atomic_write
 
+logger = logging.getLogger(__name__)
+
+#: ``network-mode`` of nvinfer.
+_NETWORK_MODES = {"fp32": 0, "int8": 1, "fp16": 2}
 #: ``model-color-format`` of nvinfer.
 _COLOUR_FORMATS = {"RGB": 0, "BGR": 1, "grey": 2}
 
@@ -47,7 +53,12 @@ class DeepStreamModel:
 
 
 def write_deepstream_files(
-    target: str | Path, model: DeepStreamModel, *, codec: Literal["taomagic", "nvidia"] = "taomagic"
+    target: str | Path,
+    model: DeepStreamModel,
+    *,
+    codec: Literal["taomagic", "nvidia"] = "taomagic",
+    data_type: str = "fp32",
+    calibration: Path | None = None,
 ) -> tuple[Path, Path]:
     """Write ``nvinfer_config.txt`` and ``labels.txt`` into the folder of an exported model.
 
@@ -59,6 +70,10 @@ def write_deepstream_files(
         What the files have to say.
     codec
         How an ``.etlt`` is encrypted. The key isn't written: files like these are shared.
+    data_type
+        Precision of the engine that nvinfer shall build.
+    calibration
+        The calibration cache, for ``int8``.
 
     Returns
     -------
@@ -75,26 +90,50 @@ def write_deepstream_files(
     with atomic_write(labels) as file:
         file.write("".join(f"{name}\n" for name in model.labels).encode())
     with atomic_write(config) as file:
-        file.write(_config(Path(target), model, codec).encode())
+        lines = [*_model_file(Path(target), codec), *_precision(data_type, calibration, folder)]
+        file.write(_config(lines, model).encode())
     return config, labels
 
 
-def _config(target: Path, model: DeepStreamModel, codec: str) -> str:
-    plain = target.with_suffix(".onnx").name
-    lines = ["# For the [property] group of nvinfer's configuration."]
+def _model_file(target: Path, codec: str) -> list[str]:
+    """Return the lines that name the model."""
     if target.suffix != ".etlt":
-        lines.append(f"onnx-file={plain}")
-    elif codec == "nvidia":
-        lines += [
+        return [f"onnx-file={target.name}"]
+    if codec == "nvidia":
+        return [
             f"tlt-encoded-model={target.name}",
             "# Add the key, which is written nowhere: tlt-model-key=…",
         ]
-    else:
-        lines += [
-            f"# nvinfer can't open {target.name}, which only taomagic decrypts: export to {plain} for DeepStream.",
-            f"onnx-file={plain}",
-        ]
-    lines += [
+    plain = target.with_suffix(".onnx").name
+    logger.warning(
+        "DeepStream can't open %s, which only taomagic decrypts: nvinfer_config.txt names no model. Export to %s for "
+        "it.",
+        target.name,
+        plain,
+    )
+    return [
+        f"# nvinfer can't open {target.name}, which only taomagic decrypts. Export to {plain}, and then add:",
+        f"# onnx-file={plain}",
+    ]
+
+
+def _precision(data_type: str, calibration: Path | None, folder: Path) -> list[str]:
+    """Return the lines that choose a precision; nvinfer's own choice is float32."""
+    if data_type == "fp32":
+        return []
+    mode = f"network-mode={_NETWORK_MODES[data_type]}"
+    if data_type != "int8":
+        return [mode]
+    if calibration is None:
+        return [f"# For int8 nvinfer needs a calibration cache: {mode} and int8-calib-file=…"]
+    # nvinfer looks for relative paths from the folder of its configuration.
+    return [mode, f"int8-calib-file={os.path.relpath(calibration, folder)}"]
+
+
+def _config(lines: Sequence[str], model: DeepStreamModel) -> str:
+    lines = [
+        "# For the [property] group of nvinfer's configuration.",
+        *lines,
         f"net-scale-factor={model.scale!r}",
         f"offsets={';'.join(f'{value}' for value in model.mean)}",
         f"infer-dims={';'.join(map(str, model.input_shape))}",

@@ -282,7 +282,7 @@ REFUSED = {
         (*INT8, "--cal_image_dir", f"{ROOT}/made/images", "--engine_file", f"{ROOT}/out/m.etlt"), "same file",
     ),
     "batch sizes that fall": (
-        ("--engine_file", f"{ROOT}/out/m.engine", "--min_batch_size", "8"), "must not decrease",
+        ("--engine_file", f"{ROOT}/out/m.engine", "--min_batch_size", "4", "--opt_batch_size", "2"), "must not",
     ),
     "scales of a float model": (("--cal_json_file", f"{ROOT}/out/cal.json"), "wasn't trained with enable_qat"),
     "an operator set of the past": (("--target_opset", "9"), "12 to 20"),

@@ -1,8 +1,9 @@
-"""A double of TensorRT's Python API (10.x) that records what is called, with the API's own names.
+"""A double of TensorRT's Python API (8.5 to 11) that records what is called, with the API's own names.
 
-What isn't in the API isn't here, so a misspelt name fails as it would with TensorRT itself. Source: the API reference
-of TensorRT 10, classes IBuilder, INetworkDefinition, OnnxParser, IBuilderConfig, IOptimizationProfile, Runtime,
-ICudaEngine and IExecutionContext.
+What isn't in the API isn't here, so a misspelt name fails as it would with TensorRT itself. Names and signatures were
+compared with NVIDIA's API reference of 8.6 and 10 and with the source of the bindings (github.com/NVIDIA/TensorRT,
+python/src/infer/pyCore.cpp, pyGraph.cpp, pyInt8.cpp and python/src/parsers/pyOnnx.cpp); what release 11 lacks, with the
+guide "Migrating from TensorRT 10.x to 11.x". How TensorRT behaves is not doubled.
 """
 
 from __future__ import annotations
@@ -21,7 +22,37 @@ class _Flag(enum.IntEnum):
     FP16 = 0
     INT8 = 1
     GPU_FALLBACK = 3
-    OBEY_PRECISION_CONSTRAINTS = 12
+    OBEY_PRECISION_CONSTRAINTS = 9
+    PREFER_PRECISION_CONSTRAINTS = 10
+
+
+class _TypedFlag(enum.IntEnum):
+    """Release 11's."""
+
+    GPU_FALLBACK = 1
+
+
+class _DataType(enum.Enum):
+    FLOAT = 0
+    HALF = 1
+    INT8 = 2
+
+
+class _LayerType(enum.Enum):
+    CONVOLUTION = 0
+    ACTIVATION = 2
+    DECONVOLUTION = 8
+    SHUFFLE = 15
+    MATRIX_MULTIPLY = 19
+
+
+#: Layers that the parser makes of operators; of all others something that doesn't multiply.
+_LAYERS = {
+    "Conv": _LayerType.CONVOLUTION,
+    "ConvTranspose": _LayerType.DECONVOLUTION,
+    "MatMul": _LayerType.MATRIX_MULTIPLY,
+    "Relu": _LayerType.ACTIVATION,
+}
 
 
 class _Mode(enum.Enum):
@@ -30,13 +61,11 @@ class _Mode(enum.Enum):
     OUTPUT = 2
 
 
-def module(
-    *, calibrators: bool = True, version: str = "10.3.0", parses: bool = True, builds: bool = True
-) -> Any:
+def module(*, version: str = "10.3.0", parses: bool = True, builds: bool = True) -> Any:
     """Return a module like ``tensorrt``; ``.calls`` has what was done to it."""
     trt: Any = ModuleType("tensorrt")
     trt.__version__ = version
-    calls: dict[str, Any] = {"flags": [], "profiles": []}
+    calls: dict[str, Any] = {"flags": [], "profiles": [], "precisions": [], "calibration_profile": None}
     trt.calls = calls
 
     class Logger:
@@ -45,9 +74,29 @@ def module(
         def __init__(self, severity: int) -> None:
             assert severity == self.WARNING
 
+    typed = int(version.split(".", maxsplit=1)[0]) >= 11
+
     class NetworkDefinitionCreationFlag(enum.IntEnum):
         EXPLICIT_BATCH = 0
         STRONGLY_TYPED = 1
+
+    class ILayer:
+        def __init__(self, node: onnx.NodeProto) -> None:
+            self.name = node.name
+            self.type = _LAYERS.get(node.op_type, _LayerType.SHUFFLE)
+            self._inputs = list(node.input)
+
+        def get_input(self, index: int) -> Any:
+            return SimpleNamespace(name=self._inputs[index])
+
+        @property
+        def precision(self) -> _DataType:
+            return _DataType.FLOAT
+
+        @precision.setter
+        def precision(self, value: _DataType) -> None:
+            assert not typed
+            calls["precisions"].append((self.name, value.name))
 
     class INetworkDefinition:
         def __init__(self) -> None:
@@ -57,6 +106,13 @@ def module(
         @property
         def num_outputs(self) -> int:
             return len(onnx.load_from_string(self.model).graph.output)
+
+        @property
+        def num_layers(self) -> int:
+            return len(onnx.load_from_string(self.model).graph.node)
+
+        def get_layer(self, index: int) -> ILayer:
+            return ILayer(onnx.load_from_string(self.model).graph.node[index])
 
         def get_output(self, index: int) -> Any:
             return SimpleNamespace(name=onnx.load_from_string(self.model).graph.output[index].name)
@@ -81,14 +137,28 @@ def module(
 
     class IBuilderConfig:
         def __init__(self) -> None:
-            self.int8_calibrator: Any = None
+            self._calibrator: Any = None
             self.default_device_type: Any = None
             self.DLA_core = -1
+
+        @property
+        def int8_calibrator(self) -> Any:
+            return self._calibrator
+
+        @int8_calibrator.setter
+        def int8_calibrator(self, calibrator: Any) -> None:
+            assert not typed
+            self._calibrator = calibrator
+
+        def set_calibration_profile(self, profile: IOptimizationProfile) -> bool:
+            assert not typed
+            calls["calibration_profile"] = profile
+            return True
 
         def set_memory_pool_limit(self, pool: Any, pool_size: int) -> None:
             calls["workspace"] = (pool, pool_size)
 
-        def set_flag(self, flag: _Flag) -> None:
+        def set_flag(self, flag: _Flag | _TypedFlag) -> None:
             calls["flags"].append(flag.name)
 
         def add_optimization_profile(self, profile: IOptimizationProfile) -> int:
@@ -188,10 +258,11 @@ def module(
 
     trt.Logger, trt.Builder, trt.OnnxParser, trt.Runtime = Logger, Builder, OnnxParser, Runtime
     trt.NetworkDefinitionCreationFlag = NetworkDefinitionCreationFlag
-    trt.BuilderFlag, trt.TensorIOMode = _Flag, _Mode
+    trt.BuilderFlag, trt.TensorIOMode = _TypedFlag if typed else _Flag, _Mode
+    trt.DataType, trt.LayerType = _DataType, _LayerType
     trt.MemoryPoolType = SimpleNamespace(WORKSPACE="workspace")
     trt.DeviceType = SimpleNamespace(GPU="gpu", DLA="dla")
     trt.init_libnvinfer_plugins = lambda logger, namespace: True
-    if calibrators:
+    if not typed:
         trt.IInt8EntropyCalibrator2 = IInt8EntropyCalibrator2
     return trt

@@ -244,7 +244,8 @@ def test_scales_of_a_training_replace_the_calibration(build: Run, folder: Path, 
         (("--data_type", "int8", "--cal_image_dir", "@made/empty"), "no .jpg, .jpeg or .png"),
         (("--data_type", "int8", "--cal_data_file", "@made/none.tensor"), "doesn't exist"),
         (("--data_type", "int8", "--cal_json_file", "@made/ssd.txt"), "isn't JSON"),
-        (("--min_batch_size", "4"), "must not decrease"),
+        (("--min_batch_size", "4", "--max_batch_size", "2"), "must not decrease"),
+        (("--engine_file", "/proc/1/model.engine"), "/proc/1"),
         (("--engine_file", "@made"), "is a folder"),
         (("--engine_file", "@made/ssd.onnx"), "would replace the model"),
         (("--runtime", "tensorrt"), "TensorRT isn't installed here"),
@@ -268,6 +269,41 @@ def test_a_cache_of_another_model_is_refused(build: Run, folder: Path) -> None:
     assert code == 1
     assert "none of the model's" in output
     assert "Input" in output
+
+
+def test_a_cache_of_an_earlier_training_is_made_anew_or_refused(
+    build: Run, run: Run, folder: Path, made: Path
+) -> None:
+    words = (
+        "--data_type",
+        "int8",
+        "--cal_cache_file",
+        "@out/cal.bin",
+        "--batches",
+        "1",
+        "--engine_file",
+        "@out/a",
+    )
+    code, output = build("ssd", *words)
+    assert code == 0, output
+    right = (folder / "cal.bin").read_bytes()
+    code, output = build("ssd", *words)
+    assert (code, "Reading the calibration cache" in output, "Nothing says" in output) == (0, True, False)
+    # The same tensors and another training.
+    write_cache(
+        folder / "cal.bin",
+        {name: 2 * value for name, value in read_cache(folder / "cal.bin").items()},
+        model="x",
+    )
+    code, output = run("converter", "@made/ssd.onnx", "-t", "int8", "-c", "@out/cal.bin", "-e", "@out/b")
+    assert (code, "made for another model" in output) == (1, True)
+    code, output = build("ssd", *words)
+    assert (code, "it is made anew" in output) == (0, True), output
+    assert (folder / "cal.bin").read_bytes() == right
+    # TensorRT's own say nothing, and neither does one that was changed.
+    (folder / "cal.bin").write_bytes(right.replace(b"8503", b"8601"))
+    code, output = run("converter", "@made/ssd.onnx", "-t", "int8", "-c", "@out/cal.bin", "-e", "@out/b")
+    assert (code, "Nothing says which model" in output) == (0, True), output
 
 
 def test_a_cache_that_knows_a_part_of_the_model_is_warned_of(run: Run, folder: Path) -> None:
@@ -297,6 +333,9 @@ def test_a_model_from_elsewhere_converts(run: Run, folder: Path, made: Path) -> 
     assert code == 0, output
     engine = open_engine(folder / "yolo.trt")
     assert engine.metadata["batch"] == {"min": 1, "opt": 2, "max": 4}
+    assert "-m" not in output
+    code, output = run("converter", "@out/yolo.onnx", "-e", "@out/yolo.trt", "-p", profile, "-m", "8")
+    assert (code, "-m 8 is not used: -p says how many images" in output) == (0, True)
     images = np.random.default_rng(0).normal(0, 1, (6, 3, 32, 32)).astype(np.float32)
     expected = open_engine(folder / "yolo.onnx").run(images)
     np.testing.assert_allclose(engine.run(images)["score"], expected["score"], atol=1e-5)
@@ -360,6 +399,18 @@ def test_a_model_of_a_fixed_batch_size_keeps_it(run: Run, folder: Path) -> None:
     )
     assert code == 1
     assert "fixed batch size 2" in output
+
+
+def test_batch_sizes_that_are_not_named_follow_the_ones_that_are(build: Run, folder: Path) -> None:
+    for words, sizes in (
+        (("--min_batch_size", "4"), (4, 4, 4)),
+        (("--opt_batch_size", "2"), (1, 2, 2)),
+        (("--max_batch_size", "8"), (1, 1, 8)),
+        ((), (1, 1, 1)),
+    ):
+        code, output = build("detectnet_v2", "--engine_file", "@out/a.trt", *words)
+        assert code == 0, output
+        assert read_engine(folder / "a.trt")[0].batch == sizes
 
 
 @pytest.mark.parametrize("task", NETWORKS)

@@ -11,7 +11,7 @@ import onnx
 import pytest
 import torch
 
-from taomagic.engine.converter import tensorrt
+from taomagic.engine.converter import tensorrt, tensorrt_build
 from taomagic.engine.converter.build import prepare
 from taomagic.engine.converter.engine_file import is_engine, open_engine
 from taomagic.engine.converter.runtime import OnnxEngine, Profile
@@ -40,10 +40,12 @@ def install(monkeypatch: pytest.MonkeyPatch, **options: Any) -> Any:
     return double
 
 
-def write(path: Path, precision: Any = "fp32", options: tensorrt.Options | None = None, **more: Any) -> Any:
+def write(
+    path: Path, precision: Any = "fp32", options: tensorrt_build.Options | None = None, **more: Any
+) -> Any:
     source = prepare(convolutional(metadata={"classes": ["car"]}), shown_as="net.onnx")
-    return tensorrt.write_plan(
-        path, source, precision, Profile(1, 2, 4), more.get("ranges"), options or tensorrt.Options()
+    return tensorrt_build.write_plan(
+        path, source, precision, Profile(1, 2, 4), more.get("ranges"), options or tensorrt_build.Options()
     )
 
 
@@ -64,7 +66,7 @@ def test_a_plan_says_what_it_is_and_runs(trt: Any, tmp_path: Path) -> None:
 
 
 def test_the_builder_is_told_shapes_and_memory(trt: Any, tmp_path: Path) -> None:
-    write(tmp_path / "net.trt", options=tensorrt.Options(workspace_bytes=123))
+    write(tmp_path / "net.trt", options=tensorrt_build.Options(workspace_bytes=123))
     assert trt.calls["profiles"] == [("Input", (1, 3, 16, 16), (2, 3, 16, 16), (4, 3, 16, 16))]
     assert trt.calls["workspace"] == ("workspace", 123)
     assert trt.calls["network_flags"] == 1  # explicit batch, which is flag 0
@@ -75,18 +77,35 @@ def test_the_builder_is_told_shapes_and_memory(trt: Any, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("precision", "options", "flags"),
     [
-        ("fp16", tensorrt.Options(), ["FP16"]),
-        ("fp16", tensorrt.Options(strict=True), ["FP16", "OBEY_PRECISION_CONSTRAINTS"]),
-        ("fp32", tensorrt.Options(strict=True), []),
-        ("int8", tensorrt.Options(dla_core=1), ["INT8", "GPU_FALLBACK"]),
+        ("fp16", tensorrt_build.Options(), ["FP16"]),
+        ("fp16", tensorrt_build.Options(strict=True), ["FP16", "PREFER_PRECISION_CONSTRAINTS"]),
+        ("fp32", tensorrt_build.Options(strict=True), []),
+        ("int8", tensorrt_build.Options(dla_core=1), ["INT8", "GPU_FALLBACK"]),
     ],
 )
 def test_precision_becomes_flags(
-    trt: Any, tmp_path: Path, precision: str, options: tensorrt.Options, flags: list[str]
+    trt: Any, tmp_path: Path, precision: str, options: tensorrt_build.Options, flags: list[str]
 ) -> None:
     write(tmp_path / "net.trt", precision, options, ranges={"Input": 1.0})
     assert trt.calls["flags"] == flags
     assert trt.calls["config"].DLA_core == options.dla_core
+
+
+@pytest.mark.parametrize(
+    ("precision", "ranges", "bound"),
+    [
+        ("fp16", {}, [("conv_0", "HALF"), ("conv_1", "HALF")]),
+        ("int8", {"relu_0": 3.0}, [("conv_1", "INT8")]),
+    ],
+)
+def test_strict_types_bind_the_layers_that_multiply(
+    trt: Any, tmp_path: Path, precision: str, ranges: dict[str, float], bound: list[tuple[str, str]]
+) -> None:
+    write(tmp_path / "net.trt", precision, ranges=ranges)
+    assert trt.calls["precisions"] == []
+    write(tmp_path / "net.trt", precision, tensorrt_build.Options(strict=True), ranges=ranges)
+    assert trt.calls["precisions"] == bound
+    assert trt.calls["flags"][-1] == "PREFER_PRECISION_CONSTRAINTS"
 
 
 def test_ranges_reach_tensorrt_as_a_calibration_cache(trt: Any, tmp_path: Path) -> None:
@@ -96,6 +115,7 @@ def test_ranges_reach_tensorrt_as_a_calibration_cache(trt: Any, tmp_path: Path) 
     assert calibrator.read_calibration_cache() == (
         b"TRT-100300-EntropyCalibration2\nInput: 3f800000\nfeatures: 40000000\n"
     )
+    assert trt.calls["calibration_profile"] is not None, "sizes are open, and calibration is for some"
     assert calibrator.get_batch(["Input"]) is None
     assert calibrator.get_batch_size() == 2
     assert calibrator.write_calibration_cache(b"") is None
@@ -112,7 +132,9 @@ def test_caches_name_a_release_as_tensorrt_counts_it(monkeypatch: pytest.MonkeyP
 def test_a_plan_keeps_its_name_within_tensorrts_4096_bytes(trt: Any, tmp_path: Path, text: str) -> None:
     classes = [f"class number {index}" for index in range(400)]
     source = prepare(convolutional(metadata={"classes": classes, "more": text}), shown_as="net.onnx")
-    tensorrt.write_plan(tmp_path / "net.trt", source, "fp32", Profile(1, 2, 4), None, tensorrt.Options())
+    tensorrt_build.write_plan(
+        tmp_path / "net.trt", source, "fp32", Profile(1, 2, 4), None, tensorrt_build.Options()
+    )
     assert len(trt.calls["network"].name.encode()) < 4096
     metadata = open_engine(tmp_path / "net.trt").metadata
     assert metadata["fingerprint"] == source.fingerprint
@@ -131,13 +153,34 @@ def test_an_engine_stays_on_the_gpu_it_was_opened_on(trt: Any, tmp_path: Path) -
 def test_releases_without_calibrators_get_a_quantised_model(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    trt = install(monkeypatch, calibrators=False, version="11.4.0")
+    trt = install(monkeypatch, version="11.4.0")
     source = prepare(convolutional(layers=4))
     ranges = {"Input": 4.0, **{f"relu_{index}": 4.0 for index in range(3)}, "features": 4.0}
-    tensorrt.write_plan(tmp_path / "net.trt", source, "int8", Profile(1, 1, 1), ranges, tensorrt.Options())
+    tensorrt_build.write_plan(
+        tmp_path / "net.trt", source, "int8", Profile(1, 1, 1), ranges, tensorrt_build.Options()
+    )
     model = onnx.load_from_string(trt.calls["network"].model)
     assert "QuantizeLinear" in {node.op_type for node in model.graph.node}
     assert trt.calls["flags"] == []
+    assert trt.calls["calibration_profile"] is None
+
+
+def test_releases_that_take_types_from_the_model_get_one_in_half_precision(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trt = install(monkeypatch, version="11.4.0")
+    with caplog.at_level("INFO"):
+        write(tmp_path / "net.trt", "fp16", tensorrt_build.Options(strict=True))
+    assert "always keeps the types of the model" in caplog.text
+    model = onnx.load_from_string(trt.calls["network"].model)
+    kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    assert {kinds[name] for node in convolutions for name in node.input[1:]} == {onnx.TensorProto.FLOAT16}
+    found = open_engine(tmp_path / "net.trt").run(images(3))
+    expected = OnnxEngine(convolutional(), {}, profile=None).run(images(3))
+    for name, values in expected.items():
+        assert found[name].dtype == np.float32
+        np.testing.assert_allclose(found[name], values, atol=0.02)
 
 
 def test_a_plan_from_elsewhere_is_described_by_its_tensors(trt: Any, tmp_path: Path) -> None:
@@ -172,7 +215,7 @@ def test_what_tensorrt_cannot_do_is_said(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert caught.value.where == "/workspace/old.trt"
     install(monkeypatch)
     with pytest.raises(UsageProblem, match="DLA"):
-        write(tmp_path / "net.trt", options=tensorrt.Options(dla_core=0))
+        write(tmp_path / "net.trt", options=tensorrt_build.Options(dla_core=0))
     install(monkeypatch, version="8.2.1")
     with pytest.raises(EnvironmentProblem, match="too old"):
         write(tmp_path / "net.trt")

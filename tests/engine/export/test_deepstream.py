@@ -10,12 +10,12 @@ from .export_cases import experiment, network
 
 
 def written(
-    tmp_path, name: str, channels: int = 3, codec: str = "taomagic"
+    tmp_path, name: str, channels: int = 3, codec: str = "taomagic", **precision
 ) -> tuple[dict[str, str], str, str]:
     architecture = replace(network(channels).architecture, classes=("car", "person"))
     spec = experiment(NMSSettings(0.01, 0.5, 10, 0))
     config, labels = write_deepstream_files(
-        tmp_path / name, deepstream_model(architecture, spec), codec=codec
+        tmp_path / name, deepstream_model(architecture, spec), codec=codec, **precision
     )
     text = config.read_text()
     values = dict(line.split("=", 1) for line in text.splitlines() if not line.startswith("#"))
@@ -48,10 +48,23 @@ def test_a_grey_model(tmp_path):
     assert values["infer-dims"] == "1;96;128"
 
 
-def test_the_limit_of_an_encrypted_model_is_said(tmp_path):
+def test_the_limit_of_an_encrypted_model_is_said(tmp_path, caplog):
     values, _, text = written(tmp_path, "ssd.etlt")
     assert "nvinfer can't open ssd.etlt" in text
-    assert values["onnx-file"] == "ssd.onnx"
+    assert "# onnx-file=ssd.onnx" in text
+    assert "onnx-file" not in values, "there is no such file"
+    assert "names no model" in caplog.text
+
+
+def test_a_precision_and_its_calibration_are_named(tmp_path):
+    cache = tmp_path / "more" / "cal.bin"
+    values, _, _ = written(tmp_path, "ssd.onnx", data_type="int8", calibration=cache)
+    assert (values["network-mode"], values["int8-calib-file"]) == ("1", "more/cal.bin")
+    values, _, _ = written(tmp_path, "ssd.onnx", data_type="fp16")
+    assert (values["network-mode"], "int8-calib-file" in values) == ("2", False)
+    values, _, text = written(tmp_path, "ssd.onnx", data_type="int8")
+    assert "network-mode" not in values
+    assert "int8-calib-file" in text
 
 
 def test_an_etlt_in_nvidias_encryption_is_named_and_its_key_is_not_written(tmp_path):
