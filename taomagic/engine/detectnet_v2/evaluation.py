@@ -20,6 +20,7 @@ from taomagic.engine.detectnet_v2.loading import GridBatch, ValidationData
 from taomagic.engine.detectnet_v2.objective import GridObjective
 from taomagic.engine.evaluation.average_precision import Evaluation
 from taomagic.engine.training.distributed import gathered_in_turn, world
+from taomagic.engine.training.quick_mode import images_of_validation
 from taomagic.spec.settings_detectnet_v2 import ClusteringSettings, DetectNetEvaluationSettings
 
 logger = logging.getLogger(__name__)
@@ -104,7 +105,9 @@ def evaluate_model(
     here = world()
     steps = -(-len(data) // batch_size)
     if in_training:
-        steps = max(1, len(data) // batch_size)
+        count = images_of_validation(len(data))
+        batch_size = min(count, batch_size)
+        steps = count // batch_size
     mine = range(here.rank, steps, here.size)
     rows = []
     started = time.perf_counter()

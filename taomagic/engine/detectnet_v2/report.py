@@ -75,6 +75,10 @@ class EstimatorReport(Report):
             say(line)
         self._running("DetectNet V2 model built.")
 
+    def quick_mode(self, message: str) -> None:
+        """Record it."""
+        self._status.write("RUNNING", message)
+
     def steps_begin(self) -> None:
         """Record it."""
         self._running("Building rasterizer.")

@@ -268,6 +268,10 @@ class DetectNetNetwork(Network):
         layout = Layout.of(_detectnet(model).architecture)
         return GridObjective(layout, self._experiment, loss=self._loss, notes=not alone)
 
+    def needs_twins(self, model: nn.Module) -> bool:
+        """Whether the grid has a single cell."""
+        return _detectnet(model).grid == (1, 1)
+
     def validate(self, model: nn.Module, device: Device) -> dict[str, float]:
         """Judge the network on the validation data and print the table."""
         assert self._validation is not None

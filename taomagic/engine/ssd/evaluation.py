@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 
 from taomagic.engine.console import progress, say
@@ -12,6 +14,7 @@ from taomagic.engine.ssd.objective import Objective
 from taomagic.engine.ssd.postprocess import Detections
 from taomagic.engine.ssd.predictor import Predictor, TorchPredictor
 from taomagic.engine.training.distributed import gathered_in_turn, world
+from taomagic.engine.training.quick_mode import images_of_validation
 from taomagic.spec.ssd import EvaluationSettings
 
 
@@ -71,10 +74,12 @@ def validate(
         training loss. (The original's value is larger by about the batch size, which makes the two incomparable.)
     """
     here = world()
-    steps = range(here.rank, -(-len(data.names) // settings.batch_size), here.size)
-    batches = data.batches(settings.batch_size, rank=here.rank, world_size=here.size)
+    count = images_of_validation(len(data.names))
+    batch_size = min(count, settings.batch_size)
+    steps = range(here.rank, -(-count // batch_size), here.size)
+    batches = data.batches(batch_size, rank=here.rank, world_size=here.size)
     rows = []
-    for batch in progress(batches, "Producing predictions", len(steps)):
+    for batch in progress(islice(batches, len(steps)), "Producing predictions", len(steps)):
         scores, offsets = predictor.raw(batch.images)
         loss = float(objective(scores, offsets, batch=batch).total)
         found = [on_pixels(d, predictor.input_shape) for d in predictor.select(scores, offsets)]

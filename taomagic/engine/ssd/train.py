@@ -200,6 +200,10 @@ class SSDNetwork(Network):
         """Return matching and loss; hard negatives are mined on all processes together, unless ``alone``."""
         return Objective(_ssd(model), self._experiment.model, shared=not (alone or world().is_alone))
 
+    def needs_twins(self, model: nn.Module) -> bool:
+        """Whether the last map has a single cell, as with images of 300×300."""
+        return (1, 1) in _ssd(model).feature_sizes
+
     def validate(self, model: nn.Module, device: Device) -> dict[str, float]:
         """Judge the network on the validation data and print the table."""
         assert self._validation is not None

@@ -40,10 +40,11 @@ def step_seconds(network: Network, model: nn.Module, device: Device, batch: Batc
     twin = copy.deepcopy(model)
     network.to_training_mode(twin)
     objective = network.objective(twin, alone=True)
+    twins = network.needs_twins(twin)
     seconds = 0.0
     for _ in range(2):  # the first step chooses algorithms and allocates; the second counts
         start = time.perf_counter()
-        forward(twin, objective, device, batch).total.backward()
+        forward(twin, objective, device, batch, twins=twins).total.backward()
         if device.is_cuda:
             torch.cuda.synchronize()
         seconds = time.perf_counter() - start

@@ -35,6 +35,10 @@ class KerasReport(Report):
         self._columns = ["loss", "lr", *metric_names]
         self._bar = TrainingBar(plan.steps)
 
+    def quick_mode(self, message: str) -> None:
+        """Record it."""
+        self._status.write("RUNNING", message)
+
     def loop_begins(self, history: Sequence[Row]) -> None:
         """Write what the log of a run that was killed may owe."""
         self._status.write("STARTED", "Starting Training Loop.")

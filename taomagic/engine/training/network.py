@@ -239,6 +239,10 @@ class Network(ABC):
         """Return what the network minimises; the batches are spread over all processes, unless ``alone``."""
 
     @abstractmethod
+    def needs_twins(self, model: nn.Module) -> bool:
+        """Whether a map of the network has a single cell, of which batch normalisation needs more than one image."""
+
+    @abstractmethod
     def validate(self, model: nn.Module, device: Device) -> dict[str, float]:
         """Judge the network on the validation data, print the result, and return the metrics by name."""
 

@@ -54,6 +54,9 @@ class Report:
     def model_ready(self, model: nn.Module) -> None:
         """Tell that the network is there, with its first weights."""
 
+    def quick_mode(self, message: str) -> None:
+        """Tell what quick mode makes smaller; the log has it already."""
+
     def steps_begin(self) -> None:
         """Tell that what a step needs besides the network is about to be built."""
 

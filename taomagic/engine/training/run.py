@@ -15,7 +15,7 @@ from taomagic.engine.quantization import share_scales
 from taomagic.engine.signals import Stopped
 from taomagic.engine.status import StatusLog
 from taomagic.engine.storage.model_file import file_fingerprint
-from taomagic.engine.training import state
+from taomagic.engine.training import quick_mode, state
 from taomagic.engine.training.average import WeightAverage
 from taomagic.engine.training.batch_norm import share_batch_norm
 from taomagic.engine.training.distributed import connected, world
@@ -26,7 +26,6 @@ from taomagic.engine.training.monitors import Monitors
 from taomagic.engine.training.network import Network, TrainingImages
 from taomagic.engine.training.optimizer import build_optimizer
 from taomagic.engine.training.plan import Command, Plan
-from taomagic.engine.training.quick_mode import QUICK_MODE_VARIABLE, shortened
 from taomagic.engine.training.regularizer import Regularizer
 from taomagic.engine.training.report import EpochResult, StepResult
 from taomagic.engine.training.run_record import RunRecord, RunState, drop_set_aside
@@ -63,10 +62,12 @@ class TrainingRun:
         self.device = device
         self.settings = network.settings
         self.world = world()
-        batch_size = self.settings.batch_size_per_gpu * self.world.size
-        full = -(-len(images) // batch_size)
-        steps = shortened(full)
-        self.plan = Plan(self.settings.num_epochs, steps, batch_size, len(images), quick=steps < full)
+        whole = self.settings.batch_size_per_gpu
+        full = -(-len(images) // (whole * self.world.size))
+        steps, some = quick_mode.shortened(full), quick_mode.images_of_step(whole)
+        self.plan = Plan(
+            self.settings.num_epochs, steps, some * self.world.size, len(images), quick=quick_mode.is_on()
+        )
         self.checkpoints = network.checkpoints(command, steps)
         self.schedule = network.schedule(steps, self.world.size)
         self.report = network.report(command, status, self.plan)
@@ -105,6 +106,7 @@ class TrainingRun:
             self.plan.steps,
             self.checkpoints.suffix,
             self.world.size,
+            *((self.plan.batch_size,) if self.plan.quick else ()),
         )
         model = self.command.model
         return {
@@ -126,7 +128,7 @@ class TrainingRun:
         logger.info("Training on %s", self.device.describe(self.world.size))
         plan, here = self.plan, self.world
         if plan.quick:
-            logger.warning("QUICK MODE: %s=%d, the metrics mean nothing.", QUICK_MODE_VARIABLE, plan.steps)
+            self._announce_quick_mode()
         epochs = plan.epochs - start.first_epoch + 1
         if epochs > 0:
             with closing(
@@ -137,6 +139,27 @@ class TrainingRun:
                 f"Estimated time: {duration(seconds * plan.steps * epochs)} ({epochs} epochs of {plan.steps} steps of "
                 f"{plan.batch_size} images, without validation)"
             )
+
+    def _announce_quick_mode(self) -> None:
+        """Tell everything that quick mode makes smaller, in the log and in ``status.json``."""
+        plan, network = self.plan, self.network
+        parts = [f"{quick_mode.QUICK_MODE_VARIABLE}={quick_mode.steps_asked()}"]
+        parts.append(f"steps in an epoch: {plan.steps}, images in a step: {plan.batch_size}")
+        if network.has_validation:
+            count = network.validation_images
+            parts.append(f"images in a validation: {quick_mode.images_of_validation(count)} of {count}")
+        if not self._keeps_each_state:
+            parts.append(f"checkpoints to go on from: every {quick_mode.CHECKPOINTS_PER_STATE}th")
+        message = f"QUICK MODE: {'; '.join(parts)}. The metrics mean nothing."
+        logger.warning(message)
+        self.report.quick_mode(message)
+
+    @property
+    def _keeps_each_state(self) -> bool:
+        """Whether one can go on from every checkpoint; its state may be a file of its own, which is never left out."""
+        return (
+            not self.plan.quick or self.settings.checkpoint_interval > 1 or len(self.checkpoints.files(1)) > 1
+        )
 
     def _build_step(self, start: Start) -> Step:
         """Return what a training step does, with the state that the start brings along."""
@@ -159,7 +182,9 @@ class TrainingRun:
             biases=network.regularizes_biases,
         )
         called = connected(model, self.device.torch_device)
-        return Step(called, network.objective(model), self.device, optimizer, regularizer, scaler, average)
+        twins = network.needs_twins(model)
+        objective = network.objective(model)
+        return Step(called, objective, self.device, optimizer, regularizer, scaler, average, twins=twins)
 
     def _train(self, start: Start, monitors: Monitors) -> None:
         """Train epoch after epoch; after each one all that is known is on disk."""
@@ -178,14 +203,16 @@ class TrainingRun:
             row = {"epoch": float(epoch), "loss": result.loss, "lr": result.learning_rate}
             checkpoint = record.checkpoint
             if epoch % self.settings.checkpoint_interval == 0 or epoch == last:
-                checkpoint = self._save(start.model, step, epoch)
+                whole = self._keeps_each_state or quick_mode.keeps_state(epoch, last)
+                saved = self._save(start.model, step, epoch, whole=whole)
+                checkpoint = saved if whole else checkpoint
             if self.network.is_validated(epoch, last):
                 row |= self._validate(model)
             record.history.append(row)
             last = self._last_epoch(record)
             if epoch == last and checkpoint == record.checkpoint:
                 checkpoint = self._save(start.model, step, epoch)
-            # The record names a checkpoint only when it is complete on disk, and its epoch's row as well.
+            # The record names a checkpoint to go on from only when it is complete on disk, and its epoch's row as well.
             if checkpoint != record.checkpoint:
                 record.epoch, record.checkpoint = epoch, checkpoint
             self._note(record, "running")
@@ -231,15 +258,15 @@ class TrainingRun:
         self.network.end_epoch()
         return result
 
-    def _save(self, model: nn.Module, step: Step, epoch: int) -> str:
-        """Write a checkpoint; return its path in the results folder."""
+    def _save(self, model: nn.Module, step: Step, epoch: int, *, whole: bool = True) -> str:
+        """Write a checkpoint, a ``whole`` one with all that is needed to go on; return its path in the folder."""
         relative = self.checkpoints.relative(epoch)
         if self.world.is_main:
             path = self.command.results_dir / relative
             self.report.checkpoint(self.command.paths.to_container(path), epoch)
             shown = model if step.average is None else step.average.model
             kept = state.collect(model, step.optimizer, step.scaler, step.average, self.network.state())
-            self.network.save(path, shown, epoch=epoch, state=kept)
+            self.network.save(path, shown, epoch=epoch, state=kept if whole else None)
         return str(relative)
 
     def _save_final(self, model: nn.Module, epoch: int) -> None:

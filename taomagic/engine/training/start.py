@@ -119,6 +119,8 @@ def _resume(network: Network, command: Command, checkpoints: Checkpoints, record
         except ModelFileProblem as problem:
             logger.warning("The checkpoint of epoch %d can't be used (%s).", epoch, problem.message)
             continue
+        if file.optimizer is None:
+            continue  # one of quick mode's, which aren't for going on
         record.epoch, record.checkpoint = epoch, str(relative)
         record.history = [row for row in record.history if row["epoch"] <= epoch]
         logger.info("Resuming from epoch %d: %s (--no-resume starts afresh)", epoch, shown)

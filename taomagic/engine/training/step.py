@@ -13,10 +13,12 @@ from taomagic.engine.training.network import Loss, Objective
 from taomagic.engine.training.regularizer import Regularizer
 
 
-def forward(model: nn.Module, objective: Objective, device: Device, batch: Batch) -> Loss:
-    """Return the loss of a batch."""
+def forward(
+    model: nn.Module, objective: Objective, device: Device, batch: Batch, *, twins: bool = True
+) -> Loss:
+    """Return the loss of a batch; ``twins``: whether an image can't be alone (:meth:`Network.needs_twins`)."""
     images = batch.images.to(device.torch_device, non_blocking=True)
-    if batch.global_size == 1:
+    if twins and batch.global_size == 1:
         # Batch normalisation can't normalise a single value (a 1×1 map of one image); twins give the same loss.
         images = images.repeat(2, 1, 1, 1)
     with device.autocast():
@@ -42,6 +44,8 @@ class Step:
         Keeps small gradients of float16 from vanishing; does nothing where it isn't enabled.
     average
         The moving average of the weights, where the spec asks for one.
+    twins
+        Whether an image can't be alone in a batch: see :meth:`Network.needs_twins`.
     """
 
     def __init__(
@@ -53,6 +57,8 @@ class Step:
         regularizer: Regularizer,
         scaler: torch.amp.GradScaler,
         average: WeightAverage | None = None,
+        *,
+        twins: bool = True,
     ) -> None:
         self.model = model
         self.objective = objective
@@ -61,6 +67,7 @@ class Step:
         self.regularizer = regularizer
         self.scaler = scaler
         self.average = average
+        self._twins = twins
 
     def forward(self, batch: Batch) -> tuple[Loss, list[str], Tensor]:
         """Compute the loss of a batch.
@@ -71,7 +78,7 @@ class Step:
             The loss; names of the values in the tensor behind them: the loss with the penalty, its parts, the penalty.
             The values are those of all processes together, and nothing waits for a GPU to have computed them.
         """
-        loss = forward(self.model, self.objective, self.device, batch)
+        loss = forward(self.model, self.objective, self.device, batch, twins=self._twins)
         parts = {name: value.detach() for name, value in loss.named().items()}
         shared = sum_over_ranks(torch.stack([loss.total.detach(), *parts.values()]))
         penalty = self.regularizer.penalty()
