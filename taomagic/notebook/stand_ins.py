@@ -342,7 +342,11 @@ def _ngc(here: Path, name: str, words: Sequence[str]) -> int:
             print((done.stdout + done.stderr).strip(), file=sys.stderr)
             return done.returncode
     shutil.copyfile(made, path)
-    _say(name, f"nothing was downloaded. {path} holds RANDOM weights, not pretrained ones.")
+    _say(
+        name,
+        f"nothing was downloaded. {path} holds RANDOM weights, not pretrained ones; half of its filters are zero, so "
+        "that pruning finds some.",
+    )
     return 0
 
 

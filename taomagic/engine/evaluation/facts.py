@@ -9,7 +9,6 @@ from pathlib import Path
 
 from taomagic.engine.console import say
 
-
 #: Calls to time; what they may take together, in seconds; and how many there are even if they take longer.
 _REPEATS, _BUDGET_S, _LEAST = 30, 4.0, 5
 

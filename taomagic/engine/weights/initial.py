@@ -1,6 +1,7 @@
 """``python -m taomagic.engine.weights.initial ARCH LAYERS WIDTH FILE``: a backbone before training.
 
-For runs of notebooks offline: where NVIDIA's pretrained file is wanted, this has its layers, and random values.
+For runs of notebooks offline: where NVIDIA's pretrained file is wanted, this has its layers, and random values. Half of
+the filters are zero, as trainings with an L1 penalty leave them, since pruning would find nothing among random ones.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from taomagic.engine.detectnet_v2 import weights
 from taomagic.engine.detectnet_v2.model import Architecture, DetectNet
@@ -40,7 +42,22 @@ def write_initial(path: Path, arch: str, layers: int, width: float = 1.0, *, see
     """
     torch.manual_seed(seed)
     wanted = Architecture(arch, layers, width, _INPUT, ("object",), True, True, 35.0, 0.5)
-    weights.save(path, DetectNet(wanted), "")
+    net = DetectNet(wanted)
+    silence(net.backbone)
+    weights.save(path, net, "")
+
+
+def silence(backbone: nn.Module) -> None:
+    """Set the second half of the filters of each layer to zero, in the batch normalisation behind it as well.
+
+    Behind a ReLU no gradient reaches them, so that they stay zero however long the network is trained.
+    """
+    with torch.no_grad():
+        for module in backbone.modules():
+            if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
+                for values in (module.weight, module.bias):
+                    if values is not None:
+                        values[len(values) // 2 :] = 0
 
 
 def main(words: Sequence[str]) -> int:
