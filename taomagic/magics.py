@@ -95,6 +95,11 @@ class TaoMagics(Magics):
     @argument(
         "net", nargs="?", metavar="NET", help="the network; guessed from the notebook's name and folder"
     )
+    @argument(
+        "--family",
+        metavar="NAME",
+        help="how paths are named: a (LOCAL_…), b (HOST_…: /data, /specs, /results), c (Colab: no container)",
+    )
     @argument("--project-dir", metavar="DIR", help="the project, mounted as /workspace/tao-experiments")
     @argument("--data-dir", metavar="DIR", help="where the data sets lie")
     @argument(
@@ -126,7 +131,13 @@ class TaoMagics(Magics):
             settings = settings_of(given)
             if not given.show and "TAO_LANG" in settings:
                 self.lang = settings["TAO_LANG"]  # first of all: whatever is said next is said in it
-            environment = derive(given.net, namespace=self.shell.user_ns, overrides=overrides_of(given))
+            environment = derive(
+                given.net,
+                namespace=self.shell.user_ns,
+                overrides=overrides_of(given),
+                family=given.family,
+                known=catalog.networks(),
+            )
             if not given.show:
                 os.environ.update(settings)
                 environment = environment.apply(os.environ, self.shell.user_ns)

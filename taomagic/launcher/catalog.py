@@ -236,6 +236,13 @@ def tasks(group: str) -> frozenset[str]:
     return known.union(*(image.tasks for image in chosen.images if image.group in groups))
 
 
+def networks() -> frozenset[str]:
+    """Return the networks that ``%tao_env`` knows: those with a row of their own, and all tasks of the catalog."""
+    from taomagic.project.layouts import NAMES
+
+    return (_catalog_tasks("model") - {"converter", "augment"}).union(NAMES)
+
+
 @cache
 def _catalog_tasks(group: str) -> frozenset[str]:
     entries = _data()["releases"].values()

@@ -22,12 +22,13 @@ from taomagic.launcher.context import Context
 from taomagic.launcher.names import Names
 from taomagic.launcher.options import LANGUAGES, OPTIONS, take_options
 from taomagic.launcher.shell_lines import needs_shell, with_backslashes
-from taomagic.project.nets import FAMILY_A
+from taomagic.project.layouts import FAMILIES
 
 #: The arguments of ``%tao_env``, and what their values are.
 ENV_FLAGS = {
     "--project-dir": "folder",
     "--data-dir": "folder",
+    "--family": "family",
     "--key": "",
     "--gpus": "",
     "--backend": "backend",
@@ -214,9 +215,10 @@ class _Completer:
         elif self._fragment.startswith("-"):
             yield from self._matching(flag for flag in ENV_FLAGS if flag not in self._words)
         else:
-            if not any(word in FAMILY_A for word in self._words):
+            known = catalog.networks()
+            if not any(word in known for word in self._words):
                 ours = list(catalog.engine_tasks())
-                yield from self._matching([*ours, *sorted(FAMILY_A.difference(ours))])
+                yield from self._matching([*ours, *sorted(known.difference(ours))])
             if not self._fragment:
                 yield from (flag for flag in ENV_FLAGS if flag not in self._words)
 
@@ -322,6 +324,8 @@ class _Completer:
                 yield from self._matching(BACKENDS)
             case "release":
                 yield from self._matching(reversed(catalog.release_names()))
+            case "family":
+                yield from self._matching(FAMILIES)
             case "language":
                 yield from self._matching(LANGUAGES)
             case "choice":

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from taomagic.errors import EnvironmentProblem
+from taomagic.project import remembered
 from taomagic.project.mounts import MountMap, find_mounts, read_mounts
 from taomagic.project.paths import CONTAINER_ROOT, PathMap, is_folder
 
@@ -80,7 +81,9 @@ class Context:
 
 def _project(environ: Mapping[str, str], here: Path, mounts: MountMap) -> Path:
     local = environ.get("LOCAL_PROJECT_DIR", "")
-    if local and environ.get("LAUNCHER_MOUNTS") and is_folder(local):
+    # NVIDIA's Colab notebooks use the variable for another folder; there, only what %tao_env has set counts.
+    ours = environ.get("LAUNCHER_MOUNTS") or remembered.read(environ).get("folder") == local
+    if local and ours and is_folder(local):
         return Path(local)
     for folder in (here, *here.parents):
         if is_folder(folder / ".tao" / "jobs"):

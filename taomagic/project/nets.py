@@ -1,43 +1,15 @@
-"""What differs from network to network in NVIDIA's notebooks: key, data folder; and how to guess the network."""
+"""Names of networks: what is meant by one, and how to guess it; values that notebooks ship with to be replaced."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from taomagic.errors import EnvironmentProblem
-
-#: The networks whose notebooks use the nine variables, with their data folder below the project.
-_DATA = {
-    "detectnet_v2": "data",
-    "ssd": "data",
-    "dssd": "data",
-    "retinanet": "data",
-    "faster_rcnn": "data",
-    "yolo_v3": "data",
-    "yolo_v4": "data",
-    "yolo_v4_tiny": "data",
-    "classification_tf1": "data",
-    "classification_tf2": "data",
-    "mask_rcnn": "data",
-    "unet": "data",
-    "efficientdet_tf1": "data",
-    "efficientdet_tf2": "data",
-    "lprnet": "data/openalpr",
-    "multitask_classification": "data/myntradataset",
-    "pointpillars": "data/pointpillars",
-    "emotionnet": "emotionnet/orgData",
-    "facenet": "facenet/data",
-    "fpenet": "fpenet/data",
-    "gazenet": "gazenet/data",
-    "gesturenet": "gesturenet/data",
-    "heartratenet": "heartratenet/data",
-}
-FAMILY_A = frozenset(_DATA)
-_KEYS = {"detectnet_v2": "tlt_encode", "pointpillars": "tlt_encode"}
+from taomagic.project.paths import is_folder
 
 #: Project folders that NVIDIA's notebooks ship with; they count only where they exist.
 SHIPPED_PROJECTS = frozenset({"/data/tlt-experiments", "/workspace/tao-experiments"})
@@ -49,14 +21,23 @@ def is_placeholder(text: str) -> bool:
     return _PLACEHOLDER.match(text) is not None
 
 
-def default_key(net: str) -> str:
-    """Return the key that NVIDIA's notebook for this network uses."""
-    return _KEYS.get(net, "nvidia_tlt")
+def is_shipped_project(text: str) -> bool:
+    """Tell whether a project folder is what notebooks ship with: a placeholder, or NVIDIA's own, and there is none."""
+    shipped = text.rstrip("/") in SHIPPED_PROJECTS and not is_folder(text)
+    return shipped or is_placeholder(text)
 
 
-def data_folder(net: str) -> str:
-    """Return where below the project NVIDIA's notebook for this network keeps its data."""
-    return _DATA.get(net, "data")
+def canonical(name: str) -> str:
+    """Return a name as networks are written: small letters, and ``_`` between words."""
+    return re.sub(r"[^a-z0-9]+", "_", name.strip().lower()).strip("_")
+
+
+def find(name: str, known: Collection[str]) -> str | None:
+    """Return which of the known networks a name means, written with underscores, dashes or neither."""
+    net = canonical(name)
+    if net in known:
+        return net
+    return next((each for each in sorted(known) if each.replace("_", "") == net.replace("_", "")), None)
 
 
 def choose(name: str, known: Collection[str]) -> str:
@@ -67,30 +48,41 @@ def choose(name: str, known: Collection[str]) -> str:
     EnvironmentProblem
         There is no such network.
     """
-    net = name.strip().lower().replace("-", "_")
-    if net in known:
+    if (net := find(name, known)) is not None:
         return net
-    near = difflib.get_close_matches(net, sorted(known), n=1)
+    near = difflib.get_close_matches(canonical(name), sorted(known), n=1)
     raise EnvironmentProblem(
         f'There is no network "{name}".',
-        hint=(f"Did you mean {near[0]}? " if near else "") + f"Networks: {', '.join(sorted(known))}.",
+        hint=(f"Did you mean {near[0]}? " if near else "")
+        + f"Networks: {', '.join(sorted(known))}. One of a later release: add its path family, --family b.",
     )
 
 
-def guess(
-    cwd: Path, environ: Mapping[str, str], namespace: Mapping[str, Any], known: Collection[str]
-) -> str | None:
-    """Return the network that the notebook's name, its folder or its specs name; ``None`` where they don't."""
-    for text in _clues(cwd, environ, namespace):
-        words = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+def guess(clues: Iterable[str], known: Collection[str]) -> str | None:
+    """Return the network that the notebook's name, its folder or its specs name; ``None`` where they don't.
+
+    Parameters
+    ----------
+    clues
+        From :func:`clues`.
+    known
+        Networks to choose from.
+    """
+    first: str | None = None
+    for clue in clues:
+        words = canonical(clue)
         # The longest name counts: yolo_v4_tiny is not yolo_v4. "maskrcnn" means mask_rcnn.
         for net in sorted(known, key=lambda name: (-len(name), name)):
             if f"_{net}_" in f"_{words}_" or f"_{net.replace('_', '')}_" in f"_{words}_":
-                return net
-    return None
+                # classification.ipynb in classification_tf2: the folder tells more.
+                if first is None or net.startswith(f"{first}_"):
+                    first = net
+                break
+    return first
 
 
-def _clues(cwd: Path, environ: Mapping[str, str], namespace: Mapping[str, Any]) -> Iterator[str]:
+def clues(cwd: Path, environ: Mapping[str, str], namespace: Mapping[str, Any]) -> Iterator[str]:
+    """Return names that may tell the network, the best first: of the notebook, its folders, its specs."""
     # Jupyter Server and VS Code tell the kernel the notebook's path in these two ways.
     for notebook in (environ.get("JPY_SESSION_NAME"), namespace.get("__vsc_ipynb_file__")):
         if isinstance(notebook, str) and notebook.endswith(".ipynb"):

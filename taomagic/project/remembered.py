@@ -10,11 +10,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-#: The variable. Its JSON has ``net``, ``folder``, ``values`` (derived ones only, so no secrets) and ``set`` (digests).
+#: The variable. Its JSON has ``net``, ``folder``, ``family``, ``values`` (derived ones only, so no secrets) and ``set``
+#: (digests).
 VARIABLE = "TAOMAGIC_DERIVED"
 
 
-def write(net: str, folder: str, derived: Mapping[str, str], values: Mapping[str, str]) -> str:
+def write(
+    net: str, folder: str, derived: Mapping[str, str], values: Mapping[str, str], *, family: str = ""
+) -> str:
     """Return the text to remember.
 
     Parameters
@@ -25,9 +28,13 @@ def write(net: str, folder: str, derived: Mapping[str, str], values: Mapping[str
         The values that no person has chosen.
     values
         All values that are set; only digests of them are kept, because a key may be among them.
+    family
+        The path family that somebody has asked for; empty where nobody has.
     """
     digests = {name: _digest(value) for name, value in values.items()}
-    return json.dumps({"net": net, "folder": folder, "values": dict(derived), "set": digests})
+    return json.dumps(
+        {"net": net, "folder": folder, "family": family, "values": dict(derived), "set": digests}
+    )
 
 
 def read(environ: Mapping[str, str]) -> dict[str, Any]:

@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 from itertools import zip_longest
 
 from taomagic.launcher.job import Job
-from taomagic.project.environment import TWINS, Environment, Variable
-from taomagic.project.paths import CONTAINER_ROOT
+from taomagic.project.environment import Environment, Variable
 from taomagic.view import markup
 from taomagic.view.format import STATE_SIGN, clean, display_width, duration, pad
 from taomagic.view.markup import Markup, tag
@@ -96,17 +95,19 @@ def environment_table(environment: Environment, *, backend: str = "auto") -> Tab
     """
     found = environment.variables
     rows = []
-    for what, host_name, container_name in TWINS:
-        host, container = found[host_name], found.get(container_name)
-        twin = f"{container_name}\n{container.shown}" if container else CONTAINER_ROOT
-        rows.append((what, f"{host_name}\n{host.shown}", _exists(host), twin, _sources(host, container)))
-    paired = {name for _, *names in TWINS for name in names}
+    for folder in environment.folders:
+        host, container = found.get(folder.host), found.get(folder.container)
+        here = f"{host.name}\n{host.shown}" if host else folder.source
+        twin = f"{container.name}\n{container.shown}" if container else folder.destination
+        rows.append((folder.what, here, _exists(host) if host else "", twin, _sources(host, container)))
+    paired = {name for folder in environment.folders for name in (folder.host, folder.container)}
     for name, variable in found.items():
         if name not in paired:
             rows.append(
                 (_SETTINGS.get(name, "setting"), f"{name}\n{variable.shown}", "", "", variable.source)
             )
-    notes = (*environment.notes, f"Mount map: {environment.mount_file}", f"Commands run on: {backend}")
+    mount_map = f"Mount map: {environment.mount_file}" if environment.has_map else "Mount map: none"
+    notes = (*environment.notes, mount_map, f"Commands run on: {backend}")
     header = ("", "on this computer", "there?", "in the container", "value from")
     return Table(
         f"TAO environment for {environment.net}", header, tuple(rows), notes, code=(1, 3), tight=(0, 2)
@@ -120,7 +121,9 @@ def _exists(variable: Variable) -> str:
     return "" if variable.exists is None else "✓ yes" if variable.exists else "✗ no"
 
 
-def _sources(host: Variable, container: Variable | None) -> str:
+def _sources(host: Variable | None, container: Variable | None) -> str:
+    if host is None:
+        return "default"
     if container is None or container.source == host.source:
         return host.source
     return f"{host.source}; in the container: {container.source}"

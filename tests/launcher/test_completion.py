@@ -270,6 +270,7 @@ def test_the_environments_arguments(words: Words) -> None:
     assert words("%tao_env --") == [
         "--project-dir",
         "--data-dir",
+        "--family",
         "--key",
         "--gpus",
         "--backend",
@@ -277,6 +278,8 @@ def test_the_environments_arguments(words: Words) -> None:
         "--lang",
         "--show",
     ]
+    assert words("%tao_env rtd") == ["rtdetr"]
+    assert words("%tao_env ssd --family ") == ["a", "b", "c"]
     assert words("%tao_env ssd --lang ") == ["en", "zh"]
     assert words("%tao_env --release 5.5") == ["5.5.0"]
     assert words("%tao_env --backend=d") == ["--backend=docker"]

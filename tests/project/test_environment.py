@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -43,40 +42,16 @@ def test_values_are_those_of_nvidias_notebook(notebook: Path, environ: dict[str,
     assert derive("detectnet_v2", notebook, environ).values()["KEY"] == "tlt_encode"
 
 
-# cwd /nb, project /proj, from NVIDIA's TAO 5.5 notebooks: LOCAL_DATA_DIR, DATA_DOWNLOAD_DIR, mounts.
-@pytest.mark.parametrize(
-    ("net", "data"),
-    [
-        ("detectnet_v2", "data"),
-        ("ssd", "data"),
-        ("faster_rcnn", "data"),
-        ("lprnet", "data/openalpr"),
-        ("pointpillars", "data/pointpillars"),
-        ("gazenet", "gazenet/data"),
-        ("emotionnet", "emotionnet/orgData"),
-    ],
-)
-def test_map_is_that_of_nvidias_notebook(net: str, data: str) -> None:
-    environment = derive(net, Path("/nb"), {"LOCAL_PROJECT_DIR": "/proj", "HOME": "/home/u"})
-    values = environment.values()
-    assert values["LOCAL_DATA_DIR"] == f"/proj/{data}"
-    assert values["DATA_DOWNLOAD_DIR"] == f"{CONTAINER_ROOT}/{data}"
-    assert environment.mounts.to_json() == {
-        "Mounts": [
-            {"source": "/proj", "destination": CONTAINER_ROOT},
-            {"source": "/nb/specs", "destination": f"{CONTAINER_ROOT}/{net}/specs"},
-        ],
-        "DockerOptions": {"user": f"{os.getuid()}:{os.getgid()}"},
-    }
-
-
 @pytest.mark.parametrize(
     "text",
     ["FIXME", "fixme", "/path/to/local/tao-experiments", "/path/to/your/tao-experiments", "YOUR_LOCAL_PROJECT_DIR_PATH",
      "YOUR_KEY", "/path/to/tao-experiments", "/data/tlt-experiments", "YOUR_LOCAL_EXPERIMENT_DIR", "<your folder>", "",
      "/workspace/tao-experiments/"],
 )  # fmt: skip
-def test_placeholders_count_as_not_set(notebook: Path, environ: dict[str, str], text: str) -> None:
+def test_placeholders_count_as_not_set(
+    notebook: Path, environ: dict[str, str], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nets, "is_folder", lambda _path: False)  # this machine may have /data/tlt-experiments
     built = f"{text.rstrip('/')}/data" if text else ""
     environ |= {"LOCAL_PROJECT_DIR": text, "LOCAL_DATA_DIR": built}
     variables = derive("ssd", notebook, environ).variables
