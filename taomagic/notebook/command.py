@@ -15,6 +15,7 @@ from taomagic.launcher.backends import wished
 from taomagic.launcher.catalog import nearest
 from taomagic.launcher.control import span
 from taomagic.notebook import running, sample_data
+from taomagic.notebook.fillings import undefined_names
 from taomagic.notebook.judging import CellReport
 from taomagic.spec.help_format import HelpFormat
 
@@ -155,11 +156,6 @@ def _run(given: Any, say: Callable[[str], None]) -> int:
     if given.quick:
         say("It was a quick run: no figure in it means anything.")
     return 1 if failed or left else 0
-
-
-def undefined_names(folder: Path) -> dict[str, str]:
-    """Return the names that NVIDIA's notebooks use and leave to the reader, with what they get here."""
-    return {"FIXME": str(folder), "KITTI_IMAGES_DOWNLOAD_URL": "", "KITTI_LABELS_DOWNLOAD_URL": ""}
 
 
 class _Progress:

@@ -14,13 +14,14 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections import ChainMap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from IPython.utils.text import DollarFormatter
+
 from taomagic.errors import translate
-from taomagic.notebook import advice, launchers, shell_guard
+from taomagic.notebook import advice, colab, launchers, shell_guard
 from taomagic.notebook.fillings import Fillings, undefined_names
 from taomagic.notebook.own_map import Copied, Redirected
 from taomagic.project.mounts import HOME_MAP_VARIABLE
@@ -69,6 +70,8 @@ class Help:
         self._shell, self.folder = shell, folder
         self._names = undefined_names(folder) if names is None else names
         self._notices: dict[str, None] = {}
+        # Told when the cell runs: until then nothing is its output.
+        self._pending: dict[str, None] = {}
         session = os.environ.get("JPY_SESSION_NAME", "")
         name = Path(session).stem if session.endswith(".ipynb") else f"kernel-{os.getpid()}"
         self._map = Copied(folder, name, self.tell)
@@ -83,6 +86,7 @@ class Help:
         if programs not in path.split(os.pathsep):
             os.environ["PATH"] = os.pathsep.join([programs, path])
         shell.system, shell.getoutput = self.system, self.getoutput
+        shell.input_transformers_cleanup.append(_Colab(self.folder, self._pending))
         for name in _SHELLS:
             if plain := shell.find_cell_magic(name):
                 shell.register_magic_function(self._guarded(name, plain), "cell", name)
@@ -105,11 +109,17 @@ class Help:
     def before_cell(self, info: Any) -> None:
         """See what a cell is about to do."""
         self._notices.clear()
+        for notice in self._pending:
+            self.tell(notice)
+        self._pending.clear()
         self._map.before_cell(info.raw_cell or "")
 
     def after_cell(self, _result: Any) -> None:
         """See what a cell has done."""
         self._map.after_cell()
+
+    def about_to_run(self, expanded: str) -> None:
+        """Do what a shell line needs, before it runs."""
 
     def ran(self, cmd: str, code: int, seconds: float) -> None:
         """Take note of a shell line that has ended."""
@@ -125,6 +135,10 @@ class Help:
             return
         expanded = shell.var_expand(cmd, depth=1)
         began = time.monotonic()
+        if why := colab.left_out(expanded, os.environ):
+            self.tell(why)
+            expanded = "true"
+        self.about_to_run(expanded)
         type(shell).system(_Expanded(shell), expanded)
         code = shell.user_ns.get("_exit_code") or 0
         program, name = shell_guard.missing_address(cmd, values.get)
@@ -161,25 +175,36 @@ class Help:
         return bool(why)
 
 
+class _Colab:
+    """Gives the folders of a notebook for Colab a place here; one of IPython's transformers of a cell's text."""
+
+    #: IPython doesn't call it for what is only being typed.
+    has_side_effects = True
+
+    def __init__(self, folder: Path, notices: dict[str, None]) -> None:
+        self._folder, self._notices = folder, notices
+
+    def __call__(self, lines: list[str]) -> list[str]:
+        text, notices = colab.redirected("".join(lines), self._folder, os.environ)
+        self._notices.update(dict.fromkeys(notices))
+        return text.splitlines(keepends=True) if notices else lines
+
+
 class _Values:
     """What variables of a shell line are: Python's, where IPython puts them in, else the environment's."""
 
     def __init__(self, shell: Any, cmd: str, local: Mapping[str, Any]) -> None:
-        names = ChainMap(dict(local), shell.user_ns)
+        names = {**shell.user_ns, **local}
+        try:
+            used = DollarFormatter().vformat(cmd, args=[], kwargs=names) != cmd
+        except Exception:  # anything may stand in braces
+            used = False
         # IPython puts in either all names or, where it doesn't know one, none.
-        expanded = shell.var_expand.__func__(_Namespace(names), cmd, depth=-1)
-        self._names: Mapping[str, Any] = names if expanded != cmd else {}
+        self._names: Mapping[str, Any] = names if used else {}
 
     def get(self, name: str) -> str | None:
         """Return the value of a variable, ``None`` where it is unset."""
         return str(self._names[name]) if name in self._names else os.environ.get(name)
-
-
-class _Namespace:
-    """As much of a shell as expanding a line takes."""
-
-    def __init__(self, names: Mapping[str, Any]) -> None:
-        self.user_ns = dict(names)
 
 
 class _Expanded:

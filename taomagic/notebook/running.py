@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from taomagic.errors import DataProblem, EnvironmentProblem
+from taomagic.notebook import launchers
 from taomagic.notebook.judging import CellReport, judge, title_of, without_status
 from taomagic.project import remembered
-from taomagic.project.mounts import FILE_NAME, home_folder
+from taomagic.project.mounts import FILE_NAME, HOME_MAP_VARIABLE, home_map
 
 _KERNEL = "taomagic"
 #: Where an executed cell keeps its time, for the estimate of the next run.
@@ -23,7 +25,7 @@ _METADATA = "taomagic"
 # What an earlier `%tao_env` left in the shell that we were started from: the notebook has a map and paths of its own.
 _NOT_PASSED_ON = frozenset({"LAUNCHER_MOUNTS", remembered.VARIABLE})
 _STARTUP = """\
-from taomagic.notebook.kernel import prepare as _prepare
+from taomagic.notebook.watch import prepare as _prepare
 _prepare(get_ipython(), {names!r}, in_process={in_process!r}, stand_ins={stand_ins!r})
 del _prepare
 """
@@ -157,47 +159,46 @@ def execute(
     for _, cell in coded:
         cell.outputs, cell.execution_count = [], None
         cell.metadata.pop(_METADATA, None)
-    with _kernel(wishes) as (manager, environment):
-        client = NotebookClient(
-            notebook,
-            km=manager,
-            timeout=None,
-            allow_errors=True,
-            store_widget_state=False,
-            resources={"metadata": {"path": str(folder)}},
-        )
-        before = dict(notebook.metadata)
-        with client.setup_kernel(env=environment, cleanup_kc=True):
-            for report, (index, cell) in zip(reports, coded, strict=True):
-                tell(report)
-                began = time.monotonic()
-                stop = False
-                try:
-                    client.execute_cell(cell, index)
-                except DeadKernelError:
-                    report.problems.append("The kernel died.")
-                    stop = True
-                except (KeyboardInterrupt, RuntimeError):
-                    # nbclient hears the interrupt first and takes the kernel away.
-                    report.problems.append("Interrupted.")
-                    stop = True
-                report.seconds = time.monotonic() - began
-                report.problems += judge(cell.outputs)
-                report.state = "failed" if report.problems else "ok"
-                ended_badly = any(output.output_type == "error" for output in cell.outputs)
-                cell.outputs = [nbformat.from_dict(output) for output in without_status(cell.outputs)]
-                cell.metadata[_METADATA] = {"seconds": round(report.seconds, 3), "state": report.state}
-                tell(report)
-                if stop or (ended_badly and not wishes.keep_going):
-                    break
-        # nbclient writes down our temporary kernel.
-        notebook.metadata = nbformat.from_dict(before)
+    manager, environment = _kernel(wishes)
+    client = NotebookClient(
+        notebook,
+        km=manager,
+        timeout=None,
+        allow_errors=True,
+        store_widget_state=False,
+        resources={"metadata": {"path": str(folder)}},
+    )
+    before = dict(notebook.metadata)
+    with client.setup_kernel(env=environment, cleanup_kc=True):
+        for report, (index, cell) in zip(reports, coded, strict=True):
+            tell(report)
+            began = time.monotonic()
+            stop = False
+            try:
+                client.execute_cell(cell, index)
+            except DeadKernelError:
+                report.problems.append("The kernel died.")
+                stop = True
+            except (KeyboardInterrupt, RuntimeError):
+                # nbclient hears the interrupt first and takes the kernel away.
+                report.problems.append("Interrupted.")
+                stop = True
+            report.seconds = time.monotonic() - began
+            report.problems += judge(cell.outputs)
+            report.state = "failed" if report.problems else "ok"
+            ended_badly = any(output.output_type == "error" for output in cell.outputs)
+            cell.outputs = [nbformat.from_dict(output) for output in without_status(cell.outputs)]
+            cell.metadata[_METADATA] = {"seconds": round(report.seconds, 3), "state": report.state}
+            tell(report)
+            if stop or (ended_badly and not wishes.keep_going):
+                break
+    # nbclient writes down our temporary kernel.
+    notebook.metadata = nbformat.from_dict(before)
     return reports
 
 
-@contextmanager
-def _kernel(wishes: Wishes) -> Iterator[tuple[Any, dict[str, str]]]:
-    """Yield the manager and the environment of a kernel of this Python that reads nothing of the user's profile."""
+def _kernel(wishes: Wishes) -> tuple[Any, dict[str, str]]:
+    """Return the manager and the environment of a kernel of this Python that reads nothing of the user's profile."""
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
 
@@ -219,47 +220,22 @@ def _kernel(wishes: Wishes) -> Iterator[tuple[Any, dict[str, str]]]:
     spec.parent.mkdir(parents=True)
     argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=40"]
     spec.write_text(json.dumps({"argv": argv, "display_name": _KERNEL, "language": "python"}))
-    programs = place / "launchers"
-    _write_launchers(programs)
+    programs = launchers.write(place / "launchers")
     folders = [*map(str, wishes.programs), str(programs), str(Path(sys.executable).parent)]
     kept = {name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON}
     environment = {
         **kept,
         **wishes.environment,
         "IPYTHONDIR": str(place / "ipython"),
+        # The notebook writes a map of its own; the person's isn't touched, and other runs have theirs.
+        HOME_MAP_VARIABLE: str(place / FILE_NAME),
         "PATH": os.pathsep.join([*folders, os.environ.get("PATH", os.defpath)]),
     }
+    theirs = home_map(os.environ)
+    if theirs.is_file():
+        shutil.copyfile(theirs, place / FILE_NAME)
     specs = KernelSpecManager(kernel_dirs=[str(place / "kernels")], ensure_native_kernel=False)
-    with _home_map_kept():
-        yield AsyncKernelManager(kernel_name=_KERNEL, kernel_spec_manager=specs), environment
-
-
-@contextmanager
-def _home_map_kept() -> Iterator[None]:
-    """Put the person's ``~/.tao_mounts.json`` back: NVIDIA's notebooks write their own map over it."""
-    file = home_folder(os.environ) / FILE_NAME
-    before = file.read_bytes() if file.is_file() else None
-    try:
-        yield
-    finally:
-        if before is None:
-            file.unlink(missing_ok=True)
-        elif not file.is_file() or file.read_bytes() != before:
-            temporary = file.with_name(f"{file.name}.{os.getpid()}")
-            temporary.write_bytes(before)
-            temporary.replace(file)
-
-
-def _write_launchers(folder: Path) -> None:
-    """Write `tao`, `tao-deploy` and TLT 3.0's `tlt`, which mean this installation."""
-    folder.mkdir()
-    for name, function in {"tao": "tao", "tlt": "tao", "tao-deploy": "tao_deploy"}.items():
-        script = folder / name
-        script.write_text(
-            f"#!{sys.executable} -P\nimport sys\nfrom taomagic.cli import {function}\nsys.exit({function}())\n",
-            encoding="utf-8",
-        )
-        script.chmod(0o755)
+    return AsyncKernelManager(kernel_name=_KERNEL, kernel_spec_manager=specs), environment
 
 
 def _source(cell: Any) -> str:
