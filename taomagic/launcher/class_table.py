@@ -15,7 +15,7 @@ import re
 _TITLE = re.compile(r"^\|?\s*class name\s*[ |]\s*average precision \(in %\)\s*\|?$")
 _RULE = re.compile(r"^[-+=| ]+$")
 _ROW = re.compile(
-    r"^\|?\s*(?P<name>\S.{0,200}?)\s*(?:\s\s|\|)\s*(?P<percent>\d{1,3}(?:\.\d{1,40})?|nan)\s*\|?$"
+    r"^\|?\s*(?P<name>\S.{0,200}?)\s*(?:\s\s|\|)\s*(?P<percent>\d{1,3}(?:\.\d{1,40})?(?:e-\d{1,3})?|nan)\s*\|?$"
 )
 
 

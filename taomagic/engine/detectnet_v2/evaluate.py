@@ -80,7 +80,7 @@ def _run(args: argparse.Namespace, paths: PathMap) -> None:
     detector = Detector(predictor, for_evaluation(experiment.clustering))
     objective = GridObjective(predictor.layout, experiment)
     result = evaluate_model(detector, data, experiment.evaluation, objective, batch_size)
-    print_report(result)
+    print_report(result, framed=not args.key or model_path.suffix.lower() == ".hdf5")
     _explain(result)
     image = next(iter(data.batches(1))).images
     say_facts(predictor.parameters, model_path, median_ms(lambda: detector.detect(image)))

@@ -14,6 +14,7 @@ import numpy as np
 
 from taomagic.engine.console import progress, say
 from taomagic.engine.detectnet_v2.average_precision import class_result
+from taomagic.engine.detectnet_v2.class_table import class_table
 from taomagic.engine.detectnet_v2.clustering import Detections
 from taomagic.engine.detectnet_v2.detector import Detector
 from taomagic.engine.detectnet_v2.loading import GridBatch, ValidationData
@@ -166,13 +167,17 @@ def _step(detector: Detector, objective: GridObjective, batch: GridBatch) -> _St
     return _Step(float(objective(coverage, boxes, batch=batch).total), seconds, truths, found)
 
 
-def print_report(result: GridEvaluation, *, epoch: tuple[int, int] | None = None) -> None:
+def print_report(
+    result: GridEvaluation, *, framed: bool = False, epoch: tuple[int, int] | None = None
+) -> None:
     """Print what TAO prints after a validation.
 
     Parameters
     ----------
     result
         Of :func:`evaluate_model`.
+    framed
+        Whether the table is release 5's; see :mod:`taomagic.engine.detectnet_v2.class_table`.
     epoch
         The epoch, from 1, and how many there are: the title of a validation during training.
     """
@@ -180,7 +185,7 @@ def print_report(result: GridEvaluation, *, epoch: tuple[int, int] | None = None
         say(f"\nEpoch {epoch[0]}/{epoch[1]}\n{'=' * 25}")
     say(f"\nValidation cost: {result.cost:f}")
     say(f"Mean average_precision (in %): {100 * result.mean:0.4f}\n")
-    for line in table(result.average_precision):
+    for line in class_table(result.average_precision, framed=framed):
         say(line)
     say(f"\nMedian Inference Time: {result.milliseconds / 1000:f}")
 
@@ -195,14 +200,3 @@ def status_parts(result: GridEvaluation) -> dict[str, dict[str, object]]:
             }
         },
     }
-
-
-def table(average_precision: Mapping[str, float]) -> list[str]:
-    """Return NVIDIA's table of average precisions in per cent, in the order of the alphabet."""
-    title = "average precision (in %)"
-    # NVIDIA's comes from a library that makes a column two wider than its title.
-    width = max([len("class name") + 2, *map(len, average_precision)])
-    lines = [f"{'class name':<{width}}    {title}", f"{'-' * width}  {'-' * (len(title) + 2)}"]
-    for name in sorted(average_precision):
-        lines.append(f"{name:<{width}}  {100 * average_precision[name]:>{len(title) + 2}.4f}")
-    return lines

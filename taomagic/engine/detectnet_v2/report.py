@@ -46,13 +46,18 @@ class EstimatorReport(Report):
         Where ``monitor.json`` and ``experiment_spec.txt`` go.
     spec
         The experiment file.
+    framed
+        Whether the table of a validation is release 5's.
     """
 
-    def __init__(self, status: StatusLog, plan: Plan, results_dir: Path, spec: str) -> None:
+    def __init__(
+        self, status: StatusLog, plan: Plan, results_dir: Path, spec: str, *, framed: bool = False
+    ) -> None:
         self._status = status
         self._plan = plan
         self._monitor = results_dir / "monitor.json"
         self._spec_copy, self._spec = results_dir / "experiment_spec.txt", spec
+        self._framed = framed
         self._epoch = 0
         self._has_begun = False
         self._loss_shown: float | None = None
@@ -124,7 +129,7 @@ class EstimatorReport(Report):
 
     def validated(self, result: GridEvaluation) -> None:
         """Print and record what a validation gave."""
-        print_report(result, epoch=(self._epoch, self._plan.epochs))
+        print_report(result, framed=self._framed, epoch=(self._epoch, self._plan.epochs))
         self._status.write("RUNNING", "Evaluation metrics generated.", **status_parts(result))
 
     def epoch_ends(self, history: Sequence[Row], epoch: int, result: EpochResult) -> None:

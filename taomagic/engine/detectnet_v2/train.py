@@ -176,7 +176,7 @@ class DetectNetNetwork(Network):
         if board is not None:
             logger.info("Scalars logged at every %d steps", board.step_interval)
             logger.info("Images logged at every %d steps", board.image_interval * plan.steps)
-        self._report = EstimatorReport(status, plan, command.results_dir, self.text)
+        self._report = EstimatorReport(status, plan, command.results_dir, self.text, framed=not command.key)
         return self._report
 
     def schedule(self, steps: int, processes: int) -> Schedule:  # noqa: ARG002 - TAO scales SSD's rates by it, not these

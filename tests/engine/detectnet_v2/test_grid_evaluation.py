@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from taomagic.engine.detectnet_v2.class_table import class_table
 from taomagic.engine.detectnet_v2.detector import Detector
 from taomagic.engine.detectnet_v2.evaluation import (
     SWAP_VARIABLE,
     evaluate_model,
     for_evaluation,
-    table,
 )
 from taomagic.engine.detectnet_v2.layout import Layout
 from taomagic.engine.detectnet_v2.loading import GridBatch, ValidationData
@@ -22,6 +22,7 @@ from taomagic.engine.detectnet_v2.model import Architecture, DetectNet
 from taomagic.engine.detectnet_v2.objective import GridObjective
 from taomagic.engine.detectnet_v2.predictor import TorchPredictor
 from taomagic.engine.device import choose_device
+from taomagic.launcher.class_table import ClassTable
 from taomagic.project.paths import PathMap
 from taomagic.spec.detectnet_v2 import read_experiment
 from taomagic.spec.settings_detectnet_v2 import DetectNetExperiment
@@ -118,9 +119,31 @@ def test_the_thresholds_are_those_of_the_spec_unless_nvidias_order_is_asked_for(
 
 
 def test_the_table_is_nvidias() -> None:
-    assert table({"pedestrian": 0.67, "car": 0.827312345}) == [
+    assert class_table({"pedestrian": 0.67, "car": 0.827312345}, framed=False) == [
         "class name      average precision (in %)",
         "------------  --------------------------",
         "car                              82.7312",
         "pedestrian                       67.0000",
     ]
+
+
+def test_the_table_of_release_5_has_a_frame_and_all_digits() -> None:
+    lines = class_table({"person sitting": 0.0, "cyclist": float("nan"), "car": 0.82827}, framed=True)
+    assert lines == [
+        "+----------------+--------------------------+",
+        "|   class name   | average precision (in %) |",
+        "+----------------+--------------------------+",
+        "|      car       |          82.827          |",
+        "|    cyclist     |           nan            |",
+        "| person sitting |           0.0            |",
+        "+----------------+--------------------------+",
+    ]
+
+
+@pytest.mark.parametrize("framed", [False, True])
+def test_the_launcher_reads_what_is_printed(framed: bool) -> None:
+    scores = {"car": 0.7654321987, "person sitting": 1e-9, "cyclist": 1.0}
+    reader = ClassTable()
+    lines = ["Mean average_precision (in %): 1", "", *class_table(scores, framed=framed), "", "car  1.0"]
+    rows = [row for line in lines if (row := reader.read(line)) is not None]
+    assert dict(rows) == pytest.approx(scores, abs=1e-6)
