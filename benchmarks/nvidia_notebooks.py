@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import json
 import os
 import re
@@ -32,8 +33,6 @@ ROOT = Path(__file__).parents[1]
 _MARK = "TAOMAGIC_BENCHMARK_RUN"
 _SECONDS_BETWEEN_LOOKS = 0.5
 _MIB = 2**20
-#: Releases whose model files are encrypted `.tlt`.
-_ENCRYPTED = ("1.2", "1.3", "3", "4", "colab")
 
 
 class Watch(threading.Thread):
@@ -101,43 +100,28 @@ def used(folder: Path) -> int:
     return sum(seen.values())
 
 
-def fixture(network: str, version: str) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Return the cells of a notebook of the tests, and the files that lie beside it."""
-    sys.path.insert(0, str(ROOT))
-    names = [f"{network}_{version.replace('.', '')}", f"{network}_notebooks", network]
-    folder = ROOT / "tests" / "notebook" / "fixtures"
-    name = next((one for one in names if (folder / f"{one}.py").is_file()), None)
-    if name is None:
-        sys.exit(f"None of {', '.join(names)} is in {folder}.")
-    module: Any = importlib.import_module(f"tests.notebook.fixtures.{name}")
-    cells = module.cells(version) if hasattr(module, "cells") else module.CELLS
-    return tuple(cells), dict(module.helpers()) if hasattr(module, "helpers") else {}
-
-
 def prepare(project: Path, network: str, version: str) -> Path:
-    """Write a notebook, the specs and the helpers as a person finds them, and return the notebook."""
-    cells, helpers = fixture(network, version)
-    specs = project / "specs"
-    specs.mkdir(parents=True)
-    for file in sorted((ROOT / "specs" / network).glob("*.txt")):
-        text = file.read_text("utf-8")
-        # The repository has the specs of network detectnet_v2 with TAO 4's spelling and those of SSD with TAO 5's.
-        if version.startswith(_ENCRYPTED):
-            text = re.sub(r"(?<=_detector|pruned_qat|er_pruned)\.hdf5", ".tlt", text)
-        else:
-            text = text.replace('.tlt"', '.hdf5"')
-        (specs / file.name).write_text(text, "utf-8")
-    for name, text in helpers.items():
-        (project / name).write_text(text, "utf-8")
-    path = project / f"{network}.ipynb"
-    nbformat.write(new_notebook(cells=[new_code_cell(text.strip("\n")) for text in cells]), path)
+    """Write a notebook of the tests, its specs and its helpers as a person finds them, and return the notebook."""
+    sys.path.insert(0, str(ROOT))
+    module: Any = importlib.import_module(f"tests.notebook.fixtures.{network}_notebooks")
+    if version not in module.VERSIONS:
+        sys.exit(f"{network} has {', '.join(module.VERSIONS)}, not {version}.")
+    folder = project / getattr(module, "FOLDER", {}).get(version, ".")
+    specs = {f"specs/{name}": text for name, text in module.specs(version).items()}
+    helpers = module.helpers(version) if inspect.signature(module.helpers).parameters else module.helpers()
+    for name, text in {**specs, **helpers}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, "utf-8")
+    path = folder / f"{network}.ipynb"
+    cells = [new_code_cell(text.strip("\n")) for text in module.cells(version)]
+    nbformat.write(new_notebook(cells=cells), path)
     return path
 
 
 def commands(project: Path) -> list[dict[str, Any]]:
     """Return the commands that became jobs, in their order, with their seconds."""
     rows = []
-    for folder in (project / ".tao" / "jobs").iterdir():
+    for folder in project.glob("**/.tao/jobs/*"):
         if not (folder / "exit.json").is_file():
             continue
         job, end = (json.loads((folder / name).read_text("utf-8")) for name in ("job.json", "exit.json"))
