@@ -104,6 +104,7 @@ def choose_device(
     gpu_index: Sequence[int] | None = None,
     *,
     amp: bool = False,
+    asked_by: str = "--use_amp",
     cost_scaling: CostScalingSettings | None = None,
 ) -> Device:
     """Take the GPU that was asked for, or the CPU where there is none.
@@ -114,7 +115,9 @@ def choose_device(
         ``--gpu_index``; the one of this process counts. On a machine without GPUs it has no meaning: NVIDIA's
         notebooks always pass 0.
     amp
-        ``--use_amp``.
+        Whether mixed precision is asked for.
+    asked_by
+        What asks for it, for the log: a flag, or a field of the spec.
     cost_scaling
         Asks for float16, whose gradients need it, where the GPU could do bfloat16 as well.
 
@@ -124,7 +127,7 @@ def choose_device(
         If the machine has GPUs, but not that one.
     """
     if not has_cuda():
-        return Device(torch.device("cpu"), _cpu_precision() if amp else None)
+        return Device(torch.device("cpu"), _cpu_precision(asked_by) if amp else None)
     rank = local_rank()
     index = gpu_index[rank % len(gpu_index)] if gpu_index else rank
     if index >= torch.cuda.device_count():
@@ -158,11 +161,11 @@ def cpu_has_bfloat16() -> bool:
     return any(not _BFLOAT16_FLAGS.isdisjoint(line.split()) for line in text.splitlines()[:64])
 
 
-def _cpu_precision() -> torch.dtype | None:
+def _cpu_precision(asked_by: str) -> torch.dtype | None:
     if cpu_has_bfloat16():
         return torch.bfloat16
     logger.warning(
-        "--use_amp: neither a GPU nor a CPU with bfloat16 (AVX512_BF16, AMX) is here; training in float32."
+        "%s: neither a GPU nor a CPU with bfloat16 (AVX512_BF16, AMX) is here; training in float32.", asked_by
     )
     return None
 
@@ -182,7 +185,8 @@ def prefer(*, deterministic: bool | None = None) -> None:
         # cuBLAS reads it when it is used for the first time, and refuses to be deterministic without.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         logger.info("%s: every operation is deterministic.", DETERMINISTIC_VARIABLE)
-    torch.use_deterministic_algorithms(deterministic)
+    # As use_deterministic_algorithms, which sets Inductor's as well, and takes seconds to load that.
+    torch.set_deterministic_debug_mode("error" if deterministic else "default")
     torch.backends.cudnn.deterministic = deterministic
     # All batches of a training have one size, so cuDNN's search for the fastest algorithm soon pays.
     torch.backends.cudnn.benchmark = not deterministic

@@ -38,9 +38,10 @@ def test_mixed_precision_on_a_cpu_needs_one_that_has_bfloat16(monkeypatch, caplo
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr("taomagic.engine.device.cpu_has_bfloat16", lambda: able)
     with caplog.at_level(logging.WARNING):
-        device = choose_device(amp=True)
+        device = choose_device(amp=True, asked_by="training_precision: FLOAT16")
     assert device.precision is (torch.bfloat16 if able else None)
     assert ("training in float32" in caplog.text) is not able
+    assert ("training_precision: FLOAT16: neither" in caplog.text) is not able
 
 
 def test_the_loss_scale_follows_the_exponents_of_the_spec():

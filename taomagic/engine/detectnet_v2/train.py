@@ -84,7 +84,12 @@ def _run(args: argparse.Namespace, paths: PathMap) -> None:
     )
     prefer(deterministic=True if args.enable_determinism else None)
     scaling = experiment.training.cost_scaling
-    device = choose_device(args.gpu_index, amp=args.use_amp or experiment.model.float16, cost_scaling=scaling)
+    device = choose_device(
+        args.gpu_index,
+        amp=args.use_amp or experiment.model.float16,
+        asked_by="--use_amp" if args.use_amp else "training_precision: FLOAT16",
+        cost_scaling=scaling,
+    )
     if scaling is not None and device.precision is None:
         logger.warning("cost_scaling has nothing to scale: it belongs to --use_amp on a GPU.")
     join(device.torch_device)

@@ -357,6 +357,7 @@ def test_without_a_key_files_are_plain_and_count_epochs(place: Place) -> None:
     names = {path.name for path in (place.folder / "plain").glob("model.*")}
     assert names == {f"model.epoch-{n}{suffix}" for n in (0, 2) for suffix in (".hdf5", ".ckzip")}
     assert (place.folder / "plain/weights/tiny.hdf5").is_file()
+    assert "| class name | average precision (in %) |" in output, "as release 5, which writes such files"
     assert torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(False)
 
