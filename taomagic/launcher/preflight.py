@@ -19,7 +19,7 @@ from taomagic.launcher.context import Context
 from taomagic.launcher.disk import low_space
 from taomagic.launcher.preflight_places import Places
 from taomagic.launcher.preflight_specs import check_spec, require_key
-from taomagic.project.paths import CONTAINER_ROOT, exists, is_folder
+from taomagic.project.paths import exists, is_container_path, is_folder
 
 _ENGINE = ("torch", "numpy", "cv2", "safetensors", "h5py", "cryptography")
 _EXPORT = ("onnx", "onnxruntime")
@@ -148,7 +148,7 @@ class _Checks:
         if existing == Path(existing.anchor) and folder != existing:
             # Nobody keeps results right below the root folder; an unset variable in front of the path ends up there.
             hint = "A variable in front of it is probably empty. Run %tao_env, or write the whole path."
-            if shown.startswith(CONTAINER_ROOT):
+            if is_container_path(f"{shown}/"):
                 hint = (
                     self._places.near(f"{shown}/", folder)
                     if self._context.mounts.mounts

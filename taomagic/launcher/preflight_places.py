@@ -10,7 +10,7 @@ from pathlib import Path
 
 from taomagic.errors import DataProblem
 from taomagic.launcher.context import Context
-from taomagic.project.paths import CONTAINER_ROOT, is_folder, is_missing
+from taomagic.project.paths import is_container_path, is_folder, is_missing
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Places:
 
     def near(self, path: str, host: Path, *, folders: bool = False) -> str:
         """Return a hint: names alike in the folder, or where the path stops existing."""
-        if path.startswith(f"{CONTAINER_ROOT}/") and not self.context.mounts.mounts:
+        if not self.context.mounts.mounts and is_container_path(path):
             return "This is a path in a container, and no mount map is set. Run %tao_env in a notebook."
         return near_names(host, folders=folders)
 

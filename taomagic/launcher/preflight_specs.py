@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NoReturn, cast
 
 from taomagic.errors import DataProblem, ModelFileProblem, UsageProblem
 from taomagic.launcher.preflight_places import Places
-from taomagic.project.paths import CONTAINER_ROOT, is_missing
+from taomagic.project.paths import is_container_path, is_missing
 
 if TYPE_CHECKING:
     from taomagic.spec.dataset_export import DatasetExport
@@ -163,7 +163,7 @@ def _deploy(network: str, arguments: argparse.Namespace, path: str, places: Plac
 
 
 def _no_records(pattern: str, spec: str, task: str, places: Places) -> NoReturn:
-    if pattern.startswith(f"{CONTAINER_ROOT}/") and not places.context.mounts.mounts:
+    if not places.context.mounts.mounts and is_container_path(pattern):
         hint = places.near(pattern, places.host(pattern))
     else:
         hint = f"Make them first: tao {task} dataset_convert -d SPEC -o PREFIX"

@@ -18,6 +18,21 @@ from taomagic.errors import EnvironmentProblem
 
 #: Where NVIDIA's notebooks mount the project.
 CONTAINER_ROOT = "/workspace/tao-experiments"
+#: Where they mount data, specs, results and models in family B; see :mod:`taomagic.project.layouts`.
+SHORT_PLACES = ("/data", "/specs", "/results", "/model")
+
+
+def is_notebook_place(path: str) -> bool:
+    """Tell whether a path in a container lies where NVIDIA's notebooks mount things."""
+    return any(f"{path}/".startswith(f"{place}/") for place in (CONTAINER_ROOT, *SHORT_PLACES))
+
+
+def is_container_path(path: str) -> bool:
+    """Tell whether a path is surely one of a container: it lies where notebooks mount things, and nothing is there."""
+    if path.startswith(f"{CONTAINER_ROOT}/"):
+        return True
+    # Many a machine has a /data of its own.
+    return is_notebook_place(path) and not is_folder(f"/{path.split('/')[1]}")
 
 
 def exists(path: Path | str) -> bool:

@@ -20,7 +20,7 @@ from taomagic.launcher.context import Context
 from taomagic.launcher.disk import low_space
 from taomagic.launcher.preflight_places import near_names, shown_place
 from taomagic.project.mounts import MountMap, find_mounts
-from taomagic.project.paths import CONTAINER_ROOT, exists, is_folder, is_missing
+from taomagic.project.paths import CONTAINER_ROOT, exists, is_folder, is_missing, is_notebook_place
 
 _SPEC = frozenset({"-e", "--experiment_spec", "--experiment_spec_file"})
 _DATASET_SPEC = frozenset({"-d", "--dataset_export_spec"})
@@ -104,7 +104,7 @@ class _Checks:
         else:
             hint = f"Create it: mkdir -p {' '.join(shlex.quote(source) for source in missing)}"
             if any(
-                source in missing and destination.startswith(CONTAINER_ROOT)
+                source in missing and is_notebook_place(destination)
                 for source, destination in self._mounts.mounts
             ):
                 hint += ". Or run %tao_env in the project's folder: it creates the folders and writes the map anew."
