@@ -148,9 +148,8 @@ def _torch_undoings() -> Iterator[Callable[[], Any]]:
         yield lambda: torch.cuda.set_rng_state_all(states)
     threads = torch.get_num_threads()
     yield lambda: torch.set_num_threads(threads)
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    yield lambda: torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+    deterministic = torch.get_deterministic_debug_mode()
+    yield lambda: torch.set_deterministic_debug_mode(deterministic)
     gradients = torch.is_grad_enabled()
     yield lambda: torch.set_grad_enabled(gradients)
     for name in ("benchmark", "deterministic"):
