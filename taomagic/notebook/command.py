@@ -10,12 +10,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from taomagic.errors import UsageProblem
+from taomagic.errors import DataProblem, UsageProblem
 from taomagic.launcher.backends import wished
 from taomagic.launcher.catalog import nearest
 from taomagic.launcher.control import span
+from taomagic.launcher.options import check_in_process
 from taomagic.notebook import running, sample_data
 from taomagic.notebook.fillings import undefined_names
+from taomagic.notebook.interrupts import Interrupts
 from taomagic.notebook.judging import CellReport
 from taomagic.spec.help_format import HelpFormat
 
@@ -77,7 +79,7 @@ def run(args: Sequence[str], say: Callable[[str], None] = print) -> int:
     Returns
     -------
     int
-        The exit code: 0 where every cell went well, else 1.
+        The exit code: 0 where every cell went well, 128 and the number of the signal that ended the run, else 1.
 
     Raises
     ------
@@ -117,7 +119,14 @@ def _run(given: Any, say: Callable[[str], None]) -> int:
     environment: dict[str, str] = {}
     if given.backend:
         environment["TAOMAGIC_BACKEND"] = wished(given.backend)
+    check_in_process(given.in_process, background=False, backend=given.backend or "")
     notebook = running.read(path)
+    if not running.text_of(notebook):
+        raise DataProblem(
+            "No cell of this notebook has code, so that there is nothing to run.", where=str(path)
+        )
+    if environment.get("TAOMAGIC_BACKEND") == "docker":
+        _require_docker()
     if given.quick:
         environment["TAOMAGIC_STEPS_PER_EPOCH"] = QUICK_STEPS
         say(
@@ -126,36 +135,51 @@ def _run(given: Any, say: Callable[[str], None]) -> int:
     names = {name: os.environ.get(name, value) for name, value in undefined_names(path.parent).items()}
     progress = _Progress(running.seconds_before(out), say)
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="taomagic-notebook-") as place:
-        programs: list[Path] = []
-        if given.sample_data or given.data:
-            data = Path(given.data).expanduser().absolute() if given.data else None
-            programs.append(sample_data.put_in(Path(place), path.parent, data, running.text_of(notebook)))
-            names |= sample_data.addresses()
-        if given.sample_data:
-            say("SAMPLE DATA: downloads are answered by stand-ins, and each of them says so in its cell.")
-        wishes = running.Wishes(
-            Path(place),
-            environment,
-            names,
-            programs,
-            in_process=given.in_process,
-            keep_going=given.keep_going,
+    with Interrupts() as interrupts:
+        with tempfile.TemporaryDirectory(prefix="taomagic-notebook-") as place:
+            programs: list[Path] = []
+            if given.sample_data or given.data:
+                data = Path(given.data).expanduser().absolute() if given.data else None
+                programs.append(sample_data.put_in(Path(place), path.parent, data, running.text_of(notebook)))
+                names |= sample_data.addresses()
+            if given.sample_data:
+                say("SAMPLE DATA: downloads are answered by stand-ins, and each of them says so in its cell.")
+            wishes = running.Wishes(
+                Path(place),
+                environment,
+                names,
+                programs,
+                in_process=given.in_process,
+                keep_going=given.keep_going,
+            )
+            reports = running.execute(notebook, path.parent, wishes, progress.tell, interrupts)
+        running.write(out, notebook)
+        for line in table(reports):
+            say(line)
+        failed = sum(report.state == "failed" for report in reports)
+        left = sum(report.state == "not run" for report in reports)
+        say(
+            f"{len(reports) - failed - left} of {len(reports)} cells went well, {failed} failed, {left} didn't run; "
+            f"{span(time.monotonic() - began)}."
         )
-        reports = running.execute(notebook, path.parent, wishes, progress.tell)
-    running.write(out, notebook)
-    for line in table(reports):
-        say(line)
-    failed = sum(report.state == "failed" for report in reports)
-    left = sum(report.state == "not run" for report in reports)
-    say(
-        f"{len(reports) - failed - left} of {len(reports)} cells went well, {failed} failed, {left} didn't run; "
-        f"{span(time.monotonic() - began)}."
-    )
-    say(f"Executed notebook: {out}")
-    if given.quick:
-        say("It was a quick run: no figure in it means anything.")
-    return 1 if failed or left else 0
+        say(f"Executed notebook: {out}")
+        if given.quick:
+            say("It was a quick run: no figure in it means anything.")
+        if interrupts.number:
+            return 128 + interrupts.number
+        return 1 if failed or left else 0
+
+
+def _require_docker() -> None:
+    """Tell once, before the first cell, that no engine answers."""
+    from taomagic.launcher.containers import engine as engines
+    from taomagic.launcher.containers.api import EngineProblem
+    from taomagic.launcher.containers.problems import explain
+
+    try:
+        engines.facts(engines.connect(os.environ))
+    except EngineProblem as problem:
+        raise explain(problem, "be asked") from None
 
 
 class _Progress:

@@ -8,13 +8,14 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from taomagic.errors import DataProblem, EnvironmentProblem
 from taomagic.notebook import launchers
+from taomagic.notebook.interrupts import Interrupts
 from taomagic.notebook.judging import CellReport, judge, title_of, without_status
 from taomagic.project import remembered
 from taomagic.project.mounts import FILE_NAME, HOME_MAP_VARIABLE, home_map
@@ -126,7 +127,11 @@ def seconds_before(path: Path) -> list[float]:
 
 
 def execute(
-    notebook: Any, folder: Path, wishes: Wishes, tell: Callable[[CellReport], None]
+    notebook: Any,
+    folder: Path,
+    wishes: Wishes,
+    tell: Callable[[CellReport], None],
+    interrupts: Interrupts,
 ) -> list[CellReport]:
     """Run the cells of a notebook in a kernel of its own; outputs, counts and times go into the notebook.
 
@@ -140,12 +145,19 @@ def execute(
         How.
     tell
         Called before and after each cell, with its report so far.
+    interrupts
+        What has been heard of a wish to end; it is passed on to the kernel.
 
     Returns
     -------
     list of CellReport
         One for each code cell that has code. After an interrupt, or a cell that ended with an exception, the other ones
         are left as "not run".
+
+    Raises
+    ------
+    EnvironmentProblem
+        The kernel doesn't start.
     """
     import nbformat
     from nbclient import NotebookClient
@@ -169,28 +181,43 @@ def execute(
         resources={"metadata": {"path": str(folder)}},
     )
     before = dict(notebook.metadata)
-    with client.setup_kernel(env=environment, cleanup_kc=True):
+    with ExitStack() as stack:
+        log = stack.enter_context((wishes.place / "kernel.log").open("w+b"))
+        try:
+            stack.enter_context(client.setup_kernel(env=environment, stderr=log, cleanup_kc=True))
+        except RuntimeError as error:
+            raise EnvironmentProblem(
+                f"The notebook's kernel didn't start: {_last_line(log) or error}",
+                where=sys.executable,
+                hint=f"Does `{Path(sys.executable).name} -m ipykernel_launcher --version` work?",
+            ) from None
+        # Before the kernel is gone, so that a late Ctrl-C doesn't hit a stranger of the same number.
+        stack.callback(interrupts.release)
+        interrupts.pass_on(manager.provisioner.pid)
         for report, (index, cell) in zip(reports, coded, strict=True):
+            if interrupts.number:
+                break
             tell(report)
             began = time.monotonic()
-            stop = False
             try:
                 client.execute_cell(cell, index)
             except DeadKernelError:
-                report.problems.append("The kernel died.")
-                stop = True
-            except (KeyboardInterrupt, RuntimeError):
-                # nbclient hears the interrupt first and takes the kernel away.
-                report.problems.append("Interrupted.")
-                stop = True
+                if not interrupts.number:
+                    report.problems.append(f"The kernel died. {_last_line(log)}".rstrip())
             report.seconds = time.monotonic() - began
-            report.problems += judge(cell.outputs)
+            ended_badly = bool(report.problems)  # nothing can follow a dead kernel
+            if interrupts.number:
+                report.problems = ["Interrupted."]
+            else:
+                report.problems += judge(cell.outputs)
+                ended_badly |= not wishes.keep_going and any(
+                    output.output_type == "error" for output in cell.outputs
+                )
             report.state = "failed" if report.problems else "ok"
-            ended_badly = any(output.output_type == "error" for output in cell.outputs)
             cell.outputs = [nbformat.from_dict(output) for output in without_status(cell.outputs)]
             cell.metadata[_METADATA] = {"seconds": round(report.seconds, 3), "state": report.state}
             tell(report)
-            if stop or (ended_badly and not wishes.keep_going):
+            if ended_badly:
                 break
     # nbclient writes down our temporary kernel.
     notebook.metadata = nbformat.from_dict(before)
@@ -236,6 +263,13 @@ def _kernel(wishes: Wishes) -> tuple[Any, dict[str, str]]:
         shutil.copyfile(theirs, place / FILE_NAME)
     specs = KernelSpecManager(kernel_dirs=[str(place / "kernels")], ensure_native_kernel=False)
     return AsyncKernelManager(kernel_name=_KERNEL, kernel_spec_manager=specs), environment
+
+
+def _last_line(log: BinaryIO) -> str:
+    """Return the last thing that the kernel itself has said, outside of cells."""
+    log.seek(0)
+    lines = log.read().decode("utf-8", "replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def _source(cell: Any) -> str:
