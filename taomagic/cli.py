@@ -364,6 +364,12 @@ def _notebook(wanted: Command) -> int:
     return notebook_command.run(wanted.args, say=lambda text: print(tr(text), flush=True))
 
 
+def _setup(wanted: Command) -> int:
+    from taomagic.notebook import setup_command
+
+    return setup_command.run(wanted.args, say=lambda text: print(tr(text)))
+
+
 _CONTROL: Mapping[str, Callable[[Command], int]] = {
     "help": _help,
     "info": _info,
@@ -375,4 +381,5 @@ _CONTROL: Mapping[str, Callable[[Command], int]] = {
     "key": _key,
     "device": _device,
     "notebook": _notebook,
+    "setup": _setup,
 }

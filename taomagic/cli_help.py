@@ -29,6 +29,10 @@ _CONTROL_HELP = {
         "notebook run FILE.ipynb …",
         "execute a notebook headless, and tell how each cell went",
     ),
+    "setup": (
+        "setup notebooks [--undo] [--profile NAME]",
+        "make NVIDIA's notebooks run in JupyterLab as they are",
+    ),
     "help": ("help [TASK [SUB-TASK]]", "this text, or the arguments of a task"),
 }
 

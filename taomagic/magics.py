@@ -114,6 +114,12 @@ class TaoMagics(Magics):
     @argument("--release", metavar="NAME", help="the TAO release whose containers run, e.g. 5.5.0")
     @argument("--lang", metavar="NAME", help="the language of our own words: zh, en")
     @argument("--show", action="store_true", help="only show what would be set")
+    @argument(
+        "--for-nvidia-notebooks",
+        action="store_true",
+        help="make this kernel run NVIDIA's notebooks as they are, as `tao setup notebooks` does for all; what their "
+        "cells set wins",
+    )
     @line_magic
     def tao_env(self, line: str) -> None:
         """Set the path variables of TAO notebooks and write the mount map.
@@ -140,13 +146,27 @@ class TaoMagics(Magics):
             )
             if not given.show:
                 os.environ.update(settings)
-                environment = environment.apply(os.environ, self.shell.user_ns)
+                theirs = given.for_nvidia_notebooks
+                environment = environment.apply(os.environ, None if theirs else self.shell.user_ns)
+                if theirs:
+                    self._prepare_for_nvidia(environment.values())
             now = {**os.environ, **settings}
             backend = self.backend or now.get("TAOMAGIC_BACKEND") or "auto"
             table = environment_table(environment, backend=backend)
             if release := now.get("TAOMAGIC_RELEASE"):
                 table = replace(table, notes=(*table.notes, f"TAO release: {release}"))
             show_table(self.shell, table)
+
+    def _prepare_for_nvidia(self, values: Mapping[str, str]) -> None:
+        """Make the kernel ready for a notebook whose cells set variables of the environment only."""
+        from taomagic.notebook import kernel
+
+        for name, value in values.items():
+            # In `!` lines, a Python variable of an earlier %tao_env would hide what a cell sets.
+            if self.shell.user_ns.get(name) == value:
+                del self.shell.user_ns[name]
+        kernel.prepare(self.shell)
+        print(kernel.prepared_notice(here=True))
 
     @no_var_expand
     @needs_local_scope

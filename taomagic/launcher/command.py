@@ -23,7 +23,19 @@ __all__ = [
 ]
 
 #: The words that aren't tasks: NVIDIA's three, and ours.
-CONTROL_WORDS = ("info", "list", "stop", "attach", "logs", "samples", "key", "device", "notebook", "help")
+CONTROL_WORDS = (
+    "info",
+    "list",
+    "stop",
+    "attach",
+    "logs",
+    "samples",
+    "key",
+    "device",
+    "notebook",
+    "setup",
+    "help",
+)
 HELP = ("-h", "--help")
 #: The sub-task of every task that runs any program in its container (NVIDIA's launcher, all generations).
 RUN = "run"
@@ -53,7 +65,7 @@ class Command:
     ----------
     action
         ``"run"`` for a task; otherwise the control word: ``info``, ``list``, ``stop``, ``attach``, ``logs``,
-        ``samples``, ``key``, ``device``, ``notebook``, ``help``.
+        ``samples``, ``key``, ``device``, ``notebook``, ``setup``, ``help``.
     group
         ``"model"``, ``"dataset"`` or ``"deploy"``; empty for a control word.
     task

@@ -42,6 +42,7 @@ _FIRST_WORDS = {
     "key": ("check",),
     "device": ("bundle",),
     "notebook": ("run",),
+    "setup": ("notebooks",),
     "samples": ("create", "specs", "notebook", "weights"),
 }
 _OWN_VALUES = {"--backend": "backend", "--release": "release", "--volume": "folder"}
@@ -350,8 +351,10 @@ class _Completer:
                 yield from self._matching((*self._tasks("model", "dataset"), *CONTROL_WORDS, *catalog.GROUPS))
             case "help" if len(words) < 3 and words[0] not in CONTROL_WORDS and RUN not in words:
                 yield from (each for each in self._command(words) if each != RUN and not each.startswith("-"))
-            case "info" | "key" | "device" | "notebook" | "samples" if not words:
+            case "info" | "key" | "device" | "notebook" | "setup" | "samples" if not words:
                 yield from self._matching(_FIRST_WORDS[word])
+            case "setup":
+                yield from self._matching(word for word in ("--undo", "--profile") if word not in words)
             case "key" | "device" | "notebook":
                 yield from self._paths.candidates("file" if word == "notebook" else "model")
             case "samples" if words == ["weights"]:

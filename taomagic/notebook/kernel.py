@@ -57,6 +57,17 @@ def prepare(shell: Any, names: Mapping[str, str] | None = None, *, folder: Path 
     return Help(shell, names, folder or Path.cwd()).install()
 
 
+def prepared_notice(*, here: bool = False) -> str:
+    """Return what is said once in a kernel that was prepared, by itself or because it was asked for ``here``."""
+    return translate(
+        "This kernel runs NVIDIA's notebooks as they are: `!tao` lines show panels, and what is filled in is told in "
+        "its cell. A restart of the kernel ends it."
+        if here
+        else "taomagic: this looks like a notebook of NVIDIA's. `!tao` lines show panels, and what is filled in is "
+        "told in its cell. To undo it: tao setup notebooks --undo"
+    )
+
+
 class Help:
     """What helps the cells of a notebook in one shell.
 
