@@ -44,6 +44,8 @@ class RunRecord:
         That checkpoint, relative to ``results_dir``.
     history
         One row of metrics for each epoch up to ``epoch``, or later ones that are trained again after a resume.
+    quick
+        Whether it was in quick mode, so that nothing is lost with its weights.
     """
 
     results_dir: Path
@@ -52,6 +54,7 @@ class RunRecord:
     epoch: int = 0
     checkpoint: str = ""
     history: list[dict[str, float]] = field(default_factory=list)
+    quick: bool = False
 
     @classmethod
     def read(cls, results_dir: Path) -> RunRecord | None:
@@ -98,8 +101,8 @@ def set_aside(results_dir: Path, patterns: tuple[str, ...], *, keep: Collection[
     """Make room for a new run without losing a finished one.
 
     Files of a finished (or unknown) run that match ``patterns`` move to ``previous_run/``, where they stay until the
-    new run has finished. What an unfinished run left is removed if a finished one already waits there. Killed in
-    between, the next call moves the rest.
+    new run has finished. What an unfinished run left is removed if a finished one already waits there, and what a quick
+    one left in any case. Killed in between, the next call moves the rest.
 
     Parameters
     ----------
@@ -116,9 +119,12 @@ def set_aside(results_dir: Path, patterns: tuple[str, ...], *, keep: Collection[
         return
     record = RunRecord.read(results_dir)
     aside = results_dir / SET_ASIDE_NAME
-    if record is not None and record.state != "finished" and aside.exists():
+    was_quick = record is not None and record.quick
+    if was_quick or (record is not None and record.state != "finished" and aside.exists()):
         for path in files:
             path.unlink()
+        if was_quick:
+            logger.info("%d files of an earlier run in quick mode were removed.", len(files))
         return
     for path in files:
         target = aside / path.relative_to(results_dir)

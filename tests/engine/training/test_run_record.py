@@ -85,6 +85,18 @@ def test_a_finished_run_stays_until_the_next_one_has_finished(results):
     assert not kept.exists()
 
 
+def test_what_a_quick_run_left_makes_room_and_never_takes_the_place_of_a_whole_run(results, caplog):
+    kept = results / SET_ASIDE_NAME / "weights" / "ssd_epoch_002.tlt"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("whole")
+    record(results, "finished", quick=True)
+    with caplog.at_level(logging.INFO):
+        set_aside(results, PATTERNS)
+    assert not (results / "weights" / "ssd_epoch_002.tlt").exists()
+    assert kept.read_text() == "whole"
+    assert "1 files of an earlier run in quick mode were removed" in caplog.text
+
+
 def test_files_that_are_not_of_a_training_stay_where_they_are(results):
     record(results, "finished")
     notes = results / "weights" / "my_notes.txt"
