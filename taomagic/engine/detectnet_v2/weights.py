@@ -19,7 +19,7 @@ from taomagic.engine.weights import files
 from taomagic.engine.weights.files import TorchvisionState, architecture_of, read_start
 from taomagic.engine.weights.freezing import freeze_blocks, stop_batch_norm
 from taomagic.engine.weights.kind import Kind
-from taomagic.engine.weights.preprocessing import for_other_images, preprocessing_of
+from taomagic.engine.weights.preprocessing import backbone_of, preprocessing_of
 from taomagic.engine.weights.report import layers_of
 from taomagic.engine.weights.state import BACKBONE, HEADS, portable_state, shortened
 from taomagic.engine.weights.takeover import (
@@ -165,14 +165,7 @@ def _offered_backbone(file: ModelFile, model: DetectNet, shown_as: str) -> dict[
         refuse_other_architecture(KIND, file.weights, wanted, shown_as)
         offered = by_module_names(file.weights, model)
     else:
-        arch, nlayers = (file.architecture.get(name) for name in ("arch", "nlayers"))
-        if (arch, nlayers) != (wanted.arch, wanted.nlayers):
-            raise KIND.other_architecture(f"{arch} {nlayers}" if nlayers else f"{arch}", wanted, shown_as)
-        offered = file.weights
-        task = file.architecture.get("task")
-        if task != KIND.task:
-            # An SSD has learned from levels around 0, blue first.
-            offered = for_other_images(offered, model, str(task), KIND.task)
+        offered = backbone_of(KIND, file, model, shown_as)
     backbone = {name: tensor for name, tensor in offered.items() if name.startswith(BACKBONE)}
     return adapt_first_convolution(KIND, backbone, model, shown_as)
 

@@ -19,6 +19,7 @@ from taomagic.engine.weights import files
 from taomagic.engine.weights.files import TorchvisionState, architecture_of, read_start, save
 from taomagic.engine.weights.freezing import freeze_blocks, stop_batch_norm
 from taomagic.engine.weights.kind import Kind
+from taomagic.engine.weights.preprocessing import backbone_of
 from taomagic.engine.weights.state import shortened
 from taomagic.engine.weights.takeover import (
     adapt_first_convolution,
@@ -64,7 +65,7 @@ def starting_model(
     Without a file: random weights. With one, whatever its name, its weights are taken over:
 
     - a checkpoint of ours, or a Keras file: by layer name, see :mod:`taomagic.engine.weights.takeover`. A pruned one
-      brings its own channels, which are used in place of the spec's, as TAO does;
+      brings its own channels, which are used in place of the spec's, as TAO does. Of a DetectNet_v2 it is the backbone;
     - a state dict of PyTorch: see :mod:`taomagic.engine.backbones.torchvision_weights`.
 
     Parameters
@@ -98,6 +99,8 @@ def starting_model(
     file = source
     if file.architecture is None:
         return _from_keras_file(architecture, file.weights, shown_as)
+    if file.architecture.get("task") == "detectnet_v2":
+        return _from_other_network(architecture, file, shown_as)
     stored = architecture_of(KIND, file.architecture, shown_as)
     if stored.arch != architecture.arch:
         raise KIND.other_architecture(stored.arch, architecture, shown_as)
@@ -106,17 +109,32 @@ def starting_model(
         architecture = _with_channels_of(architecture, stored, shown_as)
     model = SSD(architecture)
     offered = adapt_first_convolution(KIND, file.weights, model, shown_as)
-    if misfits := backbone_misfits(offered, model):
-        if stored.nlayers != architecture.nlayers:
-            raise KIND.other_architecture(f"{stored.arch} {stored.nlayers}", architecture, shown_as)
+    misfits = backbone_misfits(offered, model)
+    if misfits and stored.nlayers != architecture.nlayers:
+        raise KIND.other_architecture(f"{stored.arch} {stored.nlayers}", architecture, shown_as)
+    _refuse(misfits, shown_as)
+    take_by_name(KIND, model, offered, shown_as)
+    restart(model)
+    return model
+
+
+def _refuse(misfits: list[str], shown_as: str) -> None:
+    """Raise where weights have other shapes than the network's."""
+    if misfits:
         raise ModelFileProblem(
             f"the file's weights have other shapes than the spec's network ({shortened(misfits)})",
             where=shown_as,
             hint="Check width_multiplier in the spec's ssd_config against the file; for a pruned network give the "
             ".tlt or .hdf5 that prune wrote, which says how it is built.",
         )
+
+
+def _from_other_network(architecture: Architecture, file: ModelFile, shown_as: str) -> SSD:
+    """Build the spec's network with the backbone of a DetectNet_v2; TAO, too, takes layers over by name."""
+    model = SSD(architecture)
+    offered = adapt_first_convolution(KIND, backbone_of(KIND, file, model, shown_as), model, shown_as)
+    _refuse(backbone_misfits(offered, model), shown_as)
     take_by_name(KIND, model, offered, shown_as)
-    restart(model)
     return model
 
 

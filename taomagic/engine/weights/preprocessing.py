@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from taomagic.engine.backbones.torchvision_weights import Preprocessing, normalisation_of, norms_behind
 from taomagic.engine.data.images import CAFFE_MEAN, GREY_MEAN
+from taomagic.engine.storage.model_file import ModelFile
+from taomagic.engine.weights.kind import Detector, Kind
+from taomagic.engine.weights.state import BACKBONE
 
 
 def preprocessing_of(task: str, channels: int) -> Preprocessing:
@@ -24,6 +28,34 @@ def preprocessing_of(task: str, channels: int) -> Preprocessing:
     if task == "detectnet_v2":
         return Preprocessing((0.0,) * channels, divisor=255.0, red_first=True)
     return Preprocessing(GREY_MEAN if channels == 1 else CAFFE_MEAN)
+
+
+def backbone_of(kind: Kind[Any, Any], file: ModelFile, model: Detector, where: str) -> dict[str, Tensor]:
+    """Return the backbone's weights in a file of ours, of whatever network, as they serve this one.
+
+    Parameters
+    ----------
+    kind, model
+        What takes them over; ``model`` is of the spec's architecture.
+    file
+        With its architecture.
+    where
+        The file as the person wrote it.
+
+    Raises
+    ------
+    ModelFileProblem
+        The file's backbone is another one.
+    """
+    stored, wanted = file.architecture or {}, model.architecture
+    arch, layers = (stored.get(name) for name in ("arch", "nlayers"))
+    if (arch, layers) != (wanted.arch, wanted.nlayers):
+        raise kind.other_architecture(f"{arch} {layers}" if layers else f"{arch}", wanted, where)
+    weights: Mapping[str, Tensor] = file.weights
+    if stored.get("task") != kind.task:
+        # An SSD has learned from levels around 0, blue first; a DetectNet_v2 from 0 to 1, red first.
+        weights = for_other_images(weights, model, str(stored.get("task")), kind.task)
+    return {name: tensor for name, tensor in weights.items() if name.startswith(BACKBONE)}
 
 
 def for_other_images(

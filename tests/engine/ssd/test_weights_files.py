@@ -19,6 +19,8 @@ from taomagic.engine.backbones.base import keras_name
 from taomagic.engine.ssd import weights
 from taomagic.engine.ssd.model import SSD, Architecture
 from taomagic.engine.storage import container
+from taomagic.engine.storage.model_file import load_model
+from taomagic.engine.weights.initial import write_initial
 from taomagic.engine.weights.state import portable_state
 from taomagic.errors import ModelFileProblem
 from taomagic.spec.ssd import read_experiment
@@ -138,6 +140,24 @@ def test_new_classes_get_new_heads_and_the_rest_is_taken(start: Start, caplog):
     assert_taken(model, portable_state(start.model(classes=("cat",))), only="expansion.")
     assert "behind the backbone start with random values: ssd_conf_0" in caplog.text
     assert "layers of the backbone start" not in caplog.text
+
+
+def test_the_backbone_of_a_detectnet_starts_an_ssd(start: Start):
+    """As in TAO, which goes by layer names; and so is the stand-in for NVIDIA's weights."""
+    write_initial(start.folder / "resnet_10.hdf5", "resnet", 10, 0.125)
+    model = start("resnet_10.hdf5")
+    source = load_model(start.folder / "resnet_10.hdf5", "").weights
+    changed = {
+        name for name, tensor in source.items() if not torch.equal(tensor, portable_state(model)[name])
+    }
+    assert {name.split(".")[1] for name in changed} <= {"conv1", "bn_conv1"}, (
+        "only what sees the image's levels"
+    )
+    assert torch.equal(
+        portable_state(model)["backbone.conv1.weight"], source["backbone.conv1.weight"].flip(1)
+    )
+    assert start.refused("resnet_10.hdf5", RESNET.replace("10", "18")).message.endswith("builds resnet 18")
+    assert "width_multiplier" in (start.refused("resnet_10.hdf5", RESNET.replace("0.125", "0.25")).hint or "")
 
 
 def test_a_file_of_another_width_brings_its_channels(start: Start, caplog):
