@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,8 @@ def read_state(path: Path) -> dict[str, Any]:
         ValueError,
         TypeError,
         EOFError,
+        RuntimeError,  # of zipfile for members that are encrypted or packed by an unknown method
+        zlib.error,
     ) as error:
         raise ModelFileProblem(
             f"the state of the training is damaged ({type(error).__name__}: {error})",

@@ -52,6 +52,17 @@ def test_every_damaged_byte_of_a_tensor_is_noticed(path: Path) -> None:
         read_state(path)
 
 
+def test_an_encrypted_member_is_said_to_be_damaged(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    for mark, flags in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
+        content[content.index(mark) + flags] |= (
+            1  # the bit that says so, in the directory and before the member
+        )
+    path.write_bytes(content)
+    with pytest.raises(ModelFileProblem, match="damaged"):
+        read_state(path)
+
+
 def test_nvidias_state_is_told_apart(tmp_path: Path) -> None:
     path = tmp_path / "model.step-9.ckzip"
     with zipfile.ZipFile(path, "w") as archive:
