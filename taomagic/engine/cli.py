@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Stopped as stopped:
         return _stop(args, paths, stopped)
     except OSError as error:
-        return _fail(args, paths, *_explain_os_error(error))
+        return _fail(args, paths, *_explain_os_error(error, args.subtask if args is not None else ""))
     except Exception as error:
         return _end_unforeseen(args, paths, error)
     if not members.has_launcher():
@@ -158,15 +158,14 @@ def _explain_exception(error: Exception) -> tuple[str, str, str]:
     )
 
 
-def _explain_os_error(error: OSError) -> tuple[str, str, str]:
-    """Return message, place and hint for what the operating system refused."""
+def _explain_os_error(error: OSError, subtask: str) -> tuple[str, str, str]:
+    """Return message, place and hint for what the operating system refused to a sub-task."""
     where = str(error.filename or "")
     if error.errno == errno.ENOSPC:
-        return (
-            "the disk is full",
-            where,
-            "Free some space and give the same command again: a training resumes from its last checkpoint.",
-        )
+        hint = "Free some space and give the same command again."
+        if subtask == "train":
+            hint = "Free some space and give the same command again: a training resumes from its last checkpoint."
+        return "the disk is full", where, hint
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         return (
             f"not allowed: {error.strerror}",
