@@ -13,7 +13,7 @@ from taomagic.engine.training.network import Network
 from taomagic.engine.training.plan import Command, Plan
 from taomagic.engine.training.report import StepResult
 from taomagic.engine.training.tensorboard import Picture, TensorBoard
-from taomagic.engine.training.trackers import Trackers, packages
+from taomagic.engine.training.trackers import Trackers
 
 Draw = Callable[[nn.Module, Tensor], Sequence[Picture]]
 
@@ -33,18 +33,6 @@ class Monitors:
         self._board = board
         self._trackers = trackers
         self._draw = draw
-
-    @staticmethod
-    def check(network: Network) -> None:
-        """Make sure that :meth:`open` won't lack a package, before an earlier run makes room for this one.
-
-        Raises
-        ------
-        EnvironmentProblem
-            A tracker's package is missing.
-        """
-        if network.trackers is not None and network.requires_trackers and world().is_main:
-            packages(network.trackers)
 
     @classmethod
     def open(cls, network: Network, command: Command, plan: Plan, device: Device) -> Monitors:

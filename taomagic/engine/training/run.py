@@ -29,7 +29,7 @@ from taomagic.engine.training.plan import Command, Plan
 from taomagic.engine.training.regularizer import Regularizer
 from taomagic.engine.training.report import EpochResult, StepResult
 from taomagic.engine.training.run_record import RunRecord, RunState, drop_set_aside
-from taomagic.engine.training.start import Start, begin
+from taomagic.engine.training.start import Start, begin, make_room
 from taomagic.engine.training.step import Step
 from taomagic.errors import TaoError
 
@@ -75,13 +75,18 @@ class TrainingRun:
 
     def run(self) -> None:
         """Train from the first epoch, or from where an interrupted run of the same command stopped."""
-        Monitors.check(self.network)
         self.report.model_begins()
         start = begin(self.network, self.command, self.checkpoints, self.fingerprint())
-        self.report.model_ready(start.model)
+        # A tracker without an account must not have moved a finished run.
         monitors = Monitors.open(self.network, self.command, self.plan, self.device)
-        self.device.place(start.model)
-        self._announce(start)
+        try:
+            make_room(start, self.command, self.checkpoints)
+            self.report.model_ready(start.model)
+            self.device.place(start.model)
+            self._announce(start)
+        except BaseException:
+            monitors.close(failed=True)
+            raise
         self._note(start.record, "running")
         try:
             self._train(start, monitors)
@@ -93,7 +98,7 @@ class TrainingRun:
             raise
         monitors.close()
         self._note(start.record, "finished")
-        if self.world.is_main:
+        if self.world.is_main and not self.plan.quick:  # which is no reason to lose what a whole run left
             drop_set_aside(self.command.results_dir)
         self.report.ends()
 
@@ -293,4 +298,4 @@ class TrainingRun:
             return self.network.validate(model, self.device)
 
     def _log_epoch(self, record: RunRecord, result: EpochResult, epoch: int) -> None:
-        self.report.epoch_ends(record.history, epoch, result)
+        self.report.epoch_ends(record.history, epoch, self.schedule.last_epoch(record.history), result)

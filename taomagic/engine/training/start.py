@@ -13,6 +13,7 @@ from taomagic.engine.training.checkpoints import Checkpoints
 from taomagic.engine.training.distributed import barrier, of_main, world
 from taomagic.engine.training.network import Network
 from taomagic.engine.training.plan import Command
+from taomagic.engine.training.quick_mode import is_on
 from taomagic.engine.training.run_record import RunRecord, find_resumable, set_aside
 from taomagic.errors import ModelFileProblem, UsageProblem
 
@@ -33,16 +34,19 @@ class Start:
         1-based.
     record
         The run's record, not yet written.
+    resumed
+        Whether an interrupted run goes on, which needs what lies in the results folder.
     """
 
     model: nn.Module
     state: dict[str, Any] | None
     first_epoch: int
     record: RunRecord
+    resumed: bool = False
 
 
 def begin(network: Network, command: Command, checkpoints: Checkpoints, fingerprint: dict[str, str]) -> Start:
-    """Go on with an interrupted run of the same command, or start one, with room in the results folder."""
+    """Go on with an interrupted run of the same command, or start one; nothing is written yet."""
     if command.model is not None:
         checkpoints.refuse_to_overwrite(command.model, command.initial_epoch, network.settings.num_epochs)
     record = None
@@ -51,12 +55,22 @@ def begin(network: Network, command: Command, checkpoints: Checkpoints, fingerpr
         record = of_main(find_resumable(command.results_dir, fingerprint) if world().is_main else None)
     torch.manual_seed(network.seed)
     resumed = _resume(network, command, checkpoints, record) if record is not None else None
-    return resumed or _start(network, command, checkpoints, fingerprint)
+    return resumed or _start(network, command, fingerprint)
 
 
-def _start(
-    network: Network, command: Command, checkpoints: Checkpoints, fingerprint: dict[str, str]
-) -> Start:
+def make_room(start: Start, command: Command, checkpoints: Checkpoints) -> None:
+    """Move an earlier run out of the way: only when everything that can be wrong has been looked at."""
+    if start.resumed:
+        return
+    barrier()
+    if world().is_main:
+        path = command.model
+        keep = checkpoints.leading_to(path, start.first_epoch) if path is not None else ()
+        set_aside(command.results_dir, checkpoints.patterns, keep=keep)
+        (command.results_dir / "weights").mkdir(parents=True, exist_ok=True)
+
+
+def _start(network: Network, command: Command, fingerprint: dict[str, str]) -> Start:
     path = command.model
     model, state, first_epoch = None, None, command.initial_epoch
     if path is not None and command.continues:
@@ -72,13 +86,10 @@ def _start(
         _refuse_to_end_before_the_start(first_epoch, network.settings.num_epochs)
     else:
         model = network.start(path, command.model_shown)
-    # Only now, when everything that can be wrong has been looked at, is an earlier run moved out of the way.
-    barrier()
-    if world().is_main:
-        keep = checkpoints.leading_to(path, first_epoch) if path is not None else ()
-        set_aside(command.results_dir, checkpoints.patterns, keep=keep)
-        (command.results_dir / "weights").mkdir(parents=True, exist_ok=True)
-    return Start(model, state, first_epoch, RunRecord(command.results_dir, fingerprint))
+    # Weights of an earlier run that stay in the folder are not this one's, whose files nobody will miss.
+    is_own = path is None or not path.resolve().is_relative_to(command.results_dir.resolve())
+    record = RunRecord(command.results_dir, fingerprint, quick=is_on() and is_own)
+    return Start(model, state, first_epoch, record)
 
 
 def check_initial_epoch(command: Command, epochs: int) -> None:
@@ -124,7 +135,7 @@ def _resume(network: Network, command: Command, checkpoints: Checkpoints, record
         record.epoch, record.checkpoint = epoch, str(relative)
         record.history = [row for row in record.history if row["epoch"] <= epoch]
         logger.info("Resuming from epoch %d: %s (--no-resume starts afresh)", epoch, shown)
-        return Start(model, file.optimizer, epoch + 1, record)
+        return Start(model, file.optimizer, epoch + 1, record, resumed=True)
     logger.warning(
         "The interrupted run in this folder has no checkpoint left that can be used; starting afresh."
     )

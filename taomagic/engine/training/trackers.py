@@ -20,7 +20,7 @@ from taomagic.errors import EnvironmentProblem
 from taomagic.project.paths import PathMap
 from taomagic.spec.settings import ClearMLSettings, WandBSettings
 
-__all__ = ["TrackerSettings", "Trackers", "packages"]
+__all__ = ["TrackerSettings", "Trackers"]
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class Trackers:
             return cls()
         # Both packages are looked at before either service hears of a run.
         wandb, clearml = visualizer.wandb, visualizer.clearml
-        wandb_package, clearml_package = packages(visualizer, required=required)
+        wandb_package, clearml_package = _packages(visualizer, required=required)
         trackers: list[_Tracker] = []
         try:
             if wandb is not None and wandb_package is not None:
@@ -193,7 +193,7 @@ def _opened(service: str, build: Callable[[], _Tracker], *, required: bool) -> l
         return []
 
 
-def packages(visualizer: TrackerSettings, *, required: bool = True) -> tuple[Any, Any]:
+def _packages(visualizer: TrackerSettings, *, required: bool = True) -> tuple[Any, Any]:
     """Return the packages of Weights & Biases and ClearML, ``None`` for a service that the spec doesn't report to.
 
     Raises

@@ -15,6 +15,7 @@ import torch
 from taomagic.engine.ssd import weights
 from taomagic.engine.storage.model_file import load_model
 from tests.engine.commands.conftest import KEY, ROOT, Project
+from tests.engine.training.test_trackers import WandBDouble
 
 
 def final_weights(project: Project, results: str) -> dict[str, torch.Tensor]:
@@ -153,8 +154,13 @@ def test_a_full_disk_keeps_the_checkpoints_and_the_same_command_goes_on(
     assert "Resuming from epoch 2" in outcome.output
 
 
-def test_a_run_that_lacks_a_package_leaves_a_finished_one_where_it_is(project: Project, monkeypatch):
-    monkeypatch.setitem(sys.modules, "wandb", None)
+@pytest.mark.parametrize("lacking", ["pip install wandb", "Run `wandb login`"])
+def test_a_run_without_a_tracker_s_package_or_account_leaves_a_finished_one_where_it_is(
+    project: Project, monkeypatch, lacking: str
+):
+    wandb = WandBDouble()
+    wandb.failing["init"] = wandb.errors.UsageError("api_key not configured")
+    monkeypatch.setitem(sys.modules, "wandb", None if "pip" in lacking else wandb)
     finished = project.path(project.weights("kept", 3))
     finished.parent.mkdir(parents=True)
     finished.write_bytes(b"weights")
@@ -162,7 +168,7 @@ def test_a_run_that_lacks_a_package_leaves_a_finished_one_where_it_is(project: P
     spec = project.spec(replace={"num_epochs: 3": tracked})
     outcome = project.train("kept", spec=spec)
     assert outcome.code == 1
-    assert "pip install wandb" in outcome.output
+    assert lacking in outcome.output
     assert finished.read_bytes() == b"weights"
 
 
