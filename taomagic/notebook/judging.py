@@ -11,10 +11,28 @@ from typing import Any, Literal
 STATUS_MIME = "application/vnd.taomagic.status+json"
 State = Literal["ok", "failed", "not run"]
 
+# What shells, their programs and the notebooks' own lines print when something went wrong. A failing `a; b`, a pipe or
+# an `if` may end with code 0, so the codes alone don't tell.
 _ERROR_LINE = re.compile(
-    r"No such file or directory|\bcannot (?:find|access|open|stat|create)\b|\bERROR\b|\bcorrupt(?:ed)?\b"
-    r"|command not found|: not found$|Execution status: FAIL|^Traceback \(most recent call last\)"
+    r"No such file or directory|\bcannot (?:find|access|open|stat|create|remove)\b|: Permission denied|: not found$"
+    r"|\bfile not found\b|command not found|unable to resolve host|(?<!no )(?<!not )(?<!\b0 )\bcorrupt(?:ed)?\b"
+    r"|Execution status: FAIL|^Traceback \(most recent call last\)|^UsageError: |^Error response from daemon"
+    r"|^Segmentation fault|^Error: (?!\d)"
+    # The level of a log line, in the manners of pip, wget, Python's logging and TAO; not the word in a URL or sentence.
+    r"|^(?>\[[^\]]*\]|[\W\dTZ])*+ERROR\b(?! ?\()|\bERROR:|\[ERROR\]|- ERROR -"
 )
+_HARMLESS = re.compile(
+    # A line that says itself that it is none.
+    r"\[(?:DEBUG|INFO|WARNING)\]|^[\W\dTZ]*+(?:DEBUG|INFO|WARNING)\b"
+    # TensorFlow looks for libraries of CUDA and goes on without; telemetry that reaches nobody.
+    r"|\bdlerror: |urlopen error|[Tt]elemetry"
+    # pip tells of other packages' wishes behind an installation that went well.
+    r"|ERROR: pip's dependency resolver does not"
+    # TAO 3's notebooks: `else \\ echo "…"` calls a program named " echo" for a remark.
+    r"|:  echo: (?:command )?not found$"
+)
+_SLIP = re.compile(r"\\ echo ")
+_NO_SUCH_PROGRAM = 127
 _TERMINAL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _SHOWN = 160
 
@@ -77,10 +95,15 @@ def judge(outputs: Sequence[Mapping[str, Any]]) -> list[str]:
         if status:
             problems += _of_status(status)
     # A command that failed has said why, and one line of it is enough.
-    error = next((line for line in _lines(outputs) if _ERROR_LINE.search(line)), "")
+    error = next((line for line in _lines(outputs) if tells_of_an_error(line)), "")
     if error and not any(error in problem for problem in problems):
         problems.append(f"In the output: {_shortened(error)}")
     return problems
+
+
+def tells_of_an_error(line: str) -> bool:
+    """Tell whether a line of a cell's output says that something failed."""
+    return bool(_ERROR_LINE.search(line)) and not _HARMLESS.search(line)
 
 
 def without_status(outputs: Sequence[Any]) -> list[Any]:
@@ -96,7 +119,9 @@ def _of_status(status: Mapping[str, Any]) -> list[str]:
     if status.get("kind") == "job":
         if status.get("state") != "succeeded":
             problems.append(f"{what}: {status.get('state')}")
-    elif status.get("exit"):
+    elif status.get("exit") and not (
+        status["exit"] == _NO_SUCH_PROGRAM and _SLIP.search(str(status.get("what", "")))
+    ):
         problems.append(f"Exit code {status['exit']}: {what}")
     return problems + [f"{what} left no {path}" for path in status.get("missing", ())]
 
