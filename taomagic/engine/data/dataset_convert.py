@@ -17,7 +17,8 @@ from typing import Any
 
 from taomagic.engine.console import duration
 from taomagic.engine.data.box_sizes import BoxSizes
-from taomagic.engine.data.record_forms import DONTCARE, RecordForm
+from taomagic.engine.data.kitti import DONTCARE
+from taomagic.engine.data.record_forms import RecordForm
 from taomagic.engine.data.sample_modifier import SampleModifier
 from taomagic.engine.data.sources import CocoSource, Frame, KittiSource, Source
 from taomagic.engine.data.tfrecord import FeatureValue, Integers, TFRecordWriter, example_parts, index_path

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from taomagic.engine.data.decoding import read_file
 from taomagic.errors import DataProblem
 
+#: What labels call a region that nobody looked at closely, in small letters.
+DONTCARE = "dontcare"
 FIELDS = 15
 #: Training needs the class, the occlusion and the box; TAO's loaders skip rows with fewer than nine fields.
 _FIELDS_FOR_TRAINING = 9

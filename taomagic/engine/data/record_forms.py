@@ -21,8 +21,6 @@ from taomagic.spec.dataset_export import DatasetExport
 Size = tuple[int, int]
 Features = dict[str, FeatureValue]
 
-#: What labels call a region that nobody looked at closely.
-DONTCARE = "dontcare"
 #: Classes that share the room for box sizes, where their number isn't known beforehand; KITTI has eight.
 _USUAL_CLASSES = 8
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from taomagic.engine.data.calibration import read_calibration
-from taomagic.engine.data.kitti import Objects, read_labels
+from taomagic.engine.data.kitti import DONTCARE, Objects, read_labels
 from taomagic.engine.data.tfrecord import FeatureValue
 from taomagic.errors import DataProblem, SpecProblem
 from taomagic.project.paths import PathMap
@@ -306,6 +306,9 @@ class CocoSource:
             self._images.append(images)
             self._annotations.append(dict(grouped))
         self._categories = categories or {}
+        every = (one for of_file in self._annotations for each in of_file.values() for one in each)
+        if crowds := sum(bool(one.get("iscrowd")) for one in every):
+            log.info("Crowds (iscrowd) that are recorded as %s, and not as objects: %d", DONTCARE, crowds)
         self.partitions: list[list[Any]] = [
             [(fold, identity) for identity in images] for fold, images in enumerate(self._images)
         ]
@@ -344,7 +347,11 @@ class CocoSource:
         return width, height
 
     def _objects(self, annotations: Sequence[dict[str, Any]]) -> Objects:
-        """Return annotations as KITTI objects; what COCO doesn't have is 0."""
+        """Return annotations as KITTI objects; what COCO doesn't have is 0.
+
+        A box around a crowd (``iscrowd``) is no object: COCO's own evaluation counts what is found there neither as
+        right nor as wrong. KITTI calls such a place ``DontCare``.
+        """
         corners = []
         for annotation in annotations:
             x, y, width, height = (float(value) for value in annotation["bbox"])
@@ -357,7 +364,7 @@ class CocoSource:
         for annotation in annotations:
             if (category := annotation["category_id"]) not in self._categories:
                 raise ValueError(f"category_id {category} isn't among the categories")
-            names.append(self._categories[category])
+            names.append(DONTCARE if int(annotation.get("iscrowd") or 0) else self._categories[category])
         zeros = [0.0] * len(names)
         keys = [annotation["id"] for annotation in annotations]
         return Objects._make([names, *[zeros] * 3, *zip(*corners, strict=True), *[zeros] * 7, keys])

@@ -285,6 +285,7 @@ def coco(folder: Path, images: list[dict[str, Any]]) -> DatasetExport:
             {"id": 1, "image_id": 7, "category_id": 11, "bbox": [10, 20, 30, 40]},
             {"id": 2, "image_id": 3, "category_id": 13, "bbox": [1, 2, 3, 4]},
             {"id": 3, "image_id": 3, "category_id": 13, "bbox": [1, 2, 0.5, 4]},
+            {"id": 4, "image_id": 3, "category_id": 11, "bbox": [5, 5, 30, 30], "iscrowd": 1},
         ],
     }
     (folder / "instances.json").write_text(json.dumps(content))
@@ -312,7 +313,12 @@ def test_coco_keeps_its_order_and_its_names(
     corners = [halved[f"target/coordinates_{name}"].float_list.value[0] for name in ("x1", "y1", "x2", "y2")]
     assert corners == [5, 10, 20, 30]
     assert halved["frame/width"].int64_list.value[0] == 120
-    assert list(found["image_2/other"].features.feature["target/truncation"].float_list.value) == [0]
+    other = found["image_2/other"].features.feature
+    assert list(other["target/truncation"].float_list.value) == [0, 0]
+    assert list(other["target/object_class"].bytes_list.value) == [
+        b"dog",
+        b"dontcare",
+    ]  # the second is a crowd
     assert json.loads((tmp_path / "coco_warning.json").read_text()) == {"3": [1, 2, 1, 6]}
     assert "end differently (.png: 1, .jpg: 1)" in caplog.text
     assert "1 images have another size" in caplog.text
