@@ -132,9 +132,9 @@ class EstimatorReport(Report):
         print_report(result, framed=self._framed, epoch=(self._epoch, self._plan.epochs))
         self._status.write("RUNNING", "Evaluation metrics generated.", **status_parts(result))
 
-    def epoch_ends(self, history: Sequence[Row], epoch: int, result: EpochResult) -> None:
+    def epoch_ends(self, history: Sequence[Row], epoch: int, last: int, result: EpochResult) -> None:
         """Print what the epoch gave, and record it."""
-        left = result.seconds * (self._plan.epochs - epoch)
+        left = result.seconds * (last - epoch)
         self._tell_epoch(epoch, result.loss, result.learning_rate, result.seconds, left)
         taken, eta = _clock(result.seconds), _clock(left)
         payload = {"epoch": epoch, "max_epoch": self._plan.epochs, "time_per_epoch": taken, "eta": eta}

@@ -35,7 +35,7 @@ def write_csv(path: Path, history: Sequence[Mapping[str, float]], columns: Seque
 
 
 def report_epoch(
-    status: StatusLog, row: Mapping[str, float], *, epoch: int, epochs: int, seconds: float
+    status: StatusLog, row: Mapping[str, float], *, epoch: int, epochs: int, seconds: float, left: float
 ) -> None:
     """Append an epoch's records to ``status.json``, with values as strings as TAO writes them.
 
@@ -46,9 +46,11 @@ def report_epoch(
     row
         ``loss``, ``lr``, and in an evaluated epoch ``mAP`` and ``validation_loss``.
     epoch, epochs
-        This one (1-based) and the last one.
+        This one (1-based), and how many the spec has.
     seconds
         How long it took, without validation.
+    left
+        Seconds to the end of the training, without validations.
     """
     graphical = {"loss": str(row["loss"]), "learning_rate": str(row["lr"])}
     kpi = {}
@@ -59,7 +61,7 @@ def report_epoch(
         "epoch": epoch,
         "max_epoch": epochs,
         "time_per_epoch": str(timedelta(seconds=seconds)),
-        "eta": str(timedelta(seconds=round(seconds * (epochs - epoch)))),
+        "eta": str(timedelta(seconds=round(left))),
     }
     status.write("RUNNING", "Training loop in progress", payload=payload, graphical=graphical, kpi=kpi)
     if kpi:

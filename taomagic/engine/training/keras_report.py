@@ -34,14 +34,17 @@ class KerasReport(Report):
         self._log = log
         self._columns = ["loss", "lr", *metric_names]
         self._bar = TrainingBar(plan.steps)
+        self._notes: list[str] = []
 
     def quick_mode(self, message: str) -> None:
-        """Record it."""
-        self._status.write("RUNNING", message)
+        """Record it, when the training has started."""
+        self._notes.append(message)
 
     def loop_begins(self, history: Sequence[Row]) -> None:
         """Write what the log of a run that was killed may owe."""
         self._status.write("STARTED", "Starting Training Loop.")
+        for message in self._notes:
+            self._status.write("RUNNING", message)
         if history:
             self._write(history)
 
@@ -62,10 +65,18 @@ class KerasReport(Report):
         """Print where it goes."""
         say(f"Epoch {epoch:05d}: saving model to {shown_as}")
 
-    def epoch_ends(self, history: Sequence[Row], epoch: int, result: EpochResult) -> None:
+    def epoch_ends(self, history: Sequence[Row], epoch: int, last: int, result: EpochResult) -> None:
         """Write the log and ``status.json``."""
         self._write(history)
-        report_epoch(self._status, history[-1], epoch=epoch, epochs=self._plan.epochs, seconds=result.seconds)
+        left = result.seconds * (last - epoch)
+        report_epoch(
+            self._status,
+            history[-1],
+            epoch=epoch,
+            epochs=self._plan.epochs,
+            seconds=result.seconds,
+            left=left,
+        )
 
     def stopped_early(self, epoch: int) -> None:
         """Print it."""

@@ -78,8 +78,11 @@ class Report:
     def checkpoint(self, shown_as: str, epoch: int) -> None:
         """Tell that a checkpoint is about to be written."""
 
-    def epoch_ends(self, history: Sequence[Row], epoch: int, result: EpochResult) -> None:
-        """Tell that an epoch is over and all of it on disk; the last row of ``history`` is its."""
+    def epoch_ends(self, history: Sequence[Row], epoch: int, last: int, result: EpochResult) -> None:
+        """Tell that an epoch is over and all of it on disk; the last row of ``history`` is its.
+
+        ``last`` is the epoch that ends the training, as far as is known now.
+        """
 
     def stopped_early(self, epoch: int) -> None:
         """Tell that an epoch is the last one although there would be more."""

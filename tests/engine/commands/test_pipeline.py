@@ -260,9 +260,14 @@ def test_quick_mode_shortens_epochs_and_says_so(project: Project, monkeypatch):
     monkeypatch.setenv("TAOMAGIC_STEPS_PER_EPOCH", "1")
     outcome = project.train("quick")
     assert outcome.code == 0, outcome.output
-    assert "QUICK MODE" in outcome.output
+    quick = "QUICK MODE: TAOMAGIC_STEPS_PER_EPOCH=1; steps in an epoch: 1, images in a step: 1; images in a validation"
+    assert quick in outcome.output
+    assert [record["message"] for record in statuses(project, "quick")][1].startswith(quick)
     assert lines_of(outcome.output).count("Epoch 3/3 (quick mode)") == 1
-    assert project.path(project.weights("quick", 3)).exists()
+    files = [load_model(project.path(project.weights("quick", epoch)), KEY) for epoch in (1, 2, 3)]
+    assert [file.epoch for file in files] == [1, 2, 3]
+    assert [file.optimizer is not None for file in files] == [False, False, True]
+    assert not torch.equal(*(file.weights["backbone.conv1.weight"] for file in files[1:])), "each step trains"
 
 
 @pytest.mark.parametrize(

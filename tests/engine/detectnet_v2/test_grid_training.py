@@ -391,6 +391,9 @@ def test_early_stopping_anneals_and_ends(place: Place) -> None:
     assert history[1]["lr"] == pytest.approx(2e-30, rel=1e-6)
     assert history[2]["lr"] == pytest.approx(2e-30 / 2 ** (2 / 3), rel=1e-6)
     assert "The validation cost no longer falls: the training ends after epoch 3." in output
+    lines = [line for line in output.splitlines() if "Epoch 3/9" in line and "ETA" in line]
+    assert lines
+    assert all(line.endswith("ETA: 0:00:00") for line in lines), "it doesn't count to an epoch that won't be"
     assert (place.folder / "early/model.epoch-3.hdf5").is_file()
     assert (place.folder / "early/weights/tiny.hdf5").is_file()
 
@@ -409,7 +412,11 @@ def test_scalars_less_often_than_once_an_epoch_are_refused_but_not_in_quick_mode
     code, output = place.train("rare", spec=spec)
     assert code == 0, output
     assert "Scalars logged at every 1 steps" in output
-    assert "QUICK MODE" in output
+    quick = "QUICK MODE: TAOMAGIC_STEPS_PER_EPOCH=1; steps in an epoch: 1, images in a step: 1; images in a validation"
+    assert quick in output
+    assert quick in (place.folder / "rare/status.json").read_text()
+    assert "every 10th" not in output, "the state is a file of its own, which has to be there"
+    assert (place.folder / "rare/model.epoch-2.ckzip").is_file()
 
 
 @pytest.mark.parametrize("name", ["a/b", "", "..", "a" * 250, "a\nb", "a\0b"])
