@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -37,6 +38,21 @@ class Engine(Protocol):
     outputs: tuple[str, ...]
     #: How many images go in at once; ``None``: as many as are given.
     profile: Profile | None
+
+    def share(self, callers: int, /) -> int:
+        """Prepare for calls of :meth:`run` by several threads at once.
+
+        Parameters
+        ----------
+        callers
+            How many there are going to be; 1 takes an earlier call back.
+
+        Returns
+        -------
+        int
+            How many there may be, at least 1.
+        """
+        ...
 
     def run(
         self, images: npt.NDArray[np.float32], others: Mapping[str, npt.NDArray[Any]] | None = None
@@ -106,7 +122,9 @@ class OnnxEngine:
         exact: bool = False,
         shown_as: str = "",
     ) -> None:
-        self._session = open_session(model, threads=threads, exact=exact, shown_as=shown_as)
+        self._threads = threads or usable_cores()
+        self._open = partial(open_session, model, exact=exact, shown_as=shown_as)
+        self._session = self._open(threads=self._threads)
         self.metadata = metadata
         self.kind = kind
         self.outputs = tuple(output.name for output in self._session.get_outputs())
@@ -135,6 +153,14 @@ class OnnxEngine:
         if "input_shape" not in engine.metadata and all(size is not None for size in engine._shape):
             engine.metadata["input_shape"] = list(engine._shape)
         return engine
+
+    def share(self, callers: int, /) -> int:
+        """Divide this engine's threads among the callers; see :meth:`Engine.share`.
+
+        A session is for any number of callers, but its own threads would wait for each other after every layer.
+        """
+        self._session = self._open(threads=max(1, self._threads // callers))
+        return callers
 
     def run(
         self, images: npt.NDArray[np.float32], others: Mapping[str, npt.NDArray[Any]] | None = None

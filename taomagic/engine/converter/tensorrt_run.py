@@ -83,6 +83,10 @@ class TensorRTEngine:
         self._shape: tuple[int | None, ...] = header.input_shape
         self._shown_as = shown_as
 
+    def share(self, _callers: int, /) -> int:
+        """Return 1: what runs the plan is for one thread, and keeps the GPU busy."""
+        return 1
+
     def run(
         self, images: npt.NDArray[np.float32], others: Mapping[str, npt.NDArray[Any]] | None = None
     ) -> Tensors:

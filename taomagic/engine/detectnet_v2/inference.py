@@ -206,7 +206,7 @@ class GridMarker:
         at_threshold: bool = False,
     ) -> None:
         self._settings = settings
-        self._shape = predictor.input_shape
+        self.input_shape = predictor.input_shape
         self._resize = resize
         handlers = settings.handlers
         self._detector = Detector(
@@ -216,9 +216,13 @@ class GridMarker:
             at_threshold=at_threshold,
         )
 
+    def share(self, callers: int, /) -> int:
+        """Prepare for calls of :meth:`find` by so many threads at once; return how many may."""
+        return self._detector.predictor.share(callers)
+
     def see(self, image: Image) -> npt.NDArray[np.float32]:
         """Return what the network sees of an image: resized without regard to its shape, red first, 0..1."""
-        return seen_of(image, self._shape, self._resize)
+        return seen_of(image, self.input_shape, self._resize)
 
     def find(self, images: Tensor) -> Sequence[Mapping[str, Detections]]:
         """Return the objects in each image by class, in pixels of the network's input."""
@@ -226,7 +230,7 @@ class GridMarker:
 
     def mark(self, image: Image, found: Mapping[str, Detections]) -> Marks:
         """Return the objects of an image, in its own pixels: class by class, the most confident first."""
-        _, height, width = self._shape
+        _, height, width = self.input_shape
         scale = np.array([image.shape[1] / width, image.shape[0] / height] * 2, np.float32)
         handlers = {name: handler for name, handler in self._settings.handlers.items() if name in found}
         counts = {name: len(found[name].confidence) for name in handlers}

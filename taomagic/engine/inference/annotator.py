@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -31,8 +32,12 @@ R = TypeVar("R")
 #: What a network found in an image.
 Found = TypeVar("Found")
 
-#: Batches that are decoded while the network looks at another one.
+#: Batches that are read while the network looks at another one, and so many are written.
 _AHEAD = 2
+_MOST_THREADS = 8
+#: So many pixels of its input may be in the network at once, as long as that is more than one batch: a ResNet-18 needs
+#: about 128 bytes for each, 2 GiB in all.
+_MOST_PIXELS = 1 << 24
 #: So many images are named in the message about those that can't be used; the log names all.
 _NAMED = 5
 
@@ -40,12 +45,19 @@ _NAMED = 5
 class Marker(Protocol[Found]):
     """What one network does otherwise than another."""
 
+    #: Channels, height and width of the network's input.
+    input_shape: tuple[int, int, int]
+
+    def share(self, callers: int, /) -> int:
+        """Prepare for calls of :meth:`find` by so many threads at once; return how many may, at least 1."""
+        ...
+
     def see(self, image: Image) -> npt.NDArray[np.float32]:
         """Return what the network sees [C, h, w] of an image [H, W, 3] uint8 RGB. Called by several threads."""
         ...
 
     def find(self, images: Tensor) -> Sequence[Found]:
-        """Return what the network finds in each of [N, C, h, w]."""
+        """Return what the network finds in each of [N, C, h, w]. Called by as many threads as :meth:`share` said."""
         ...
 
     def mark(self, image: Image, found: Found) -> Marks:
@@ -70,11 +82,24 @@ class _Picture:
     seen: npt.NDArray[np.float32]
 
 
+class _Seen(NamedTuple, Generic[Found]):
+    """An image as it is [H, W, 3], and what the network found in it."""
+
+    path: Path
+    image: Image
+    found: Found
+
+
 class Annotator(Generic[Found]):
     """Finds objects in files, draws and lists them.
 
-    While the network looks at a batch, threads decode the next ones and draw, encode and write the one before: on large
-    images that is most of the work, and OpenCV and Pillow do it without Python's lock.
+    Three things are done with a batch: its images are read, the network looks at them, the results are drawn, encoded
+    and written. All three go on at once, for different batches: on large images reading and writing are most of the
+    work, and OpenCV, Pillow, PyTorch and ONNX Runtime do theirs without Python's lock.
+
+    On a processor the network takes its turn in the same threads as the rest, several batches at a time, each in a
+    thread or a few. The threads of a network that is spread over all cores wait for each other after every layer, and
+    so for whatever else a core is busy with. A GPU looks at one batch at a time.
 
     Parameters
     ----------
@@ -85,7 +110,7 @@ class Annotator(Generic[Found]):
     paths
         For the names in messages.
     workers
-        Threads for everything but the network; by default the cores that this process may use, up to eight.
+        Threads; by default the cores that this process may use, up to eight.
     """
 
     def __init__(
@@ -94,38 +119,65 @@ class Annotator(Generic[Found]):
         self._marker = marker
         self._outputs = outputs
         self._paths = paths
-        self._workers = workers or min(8, usable_cores())
+        self._workers = workers or min(_MOST_THREADS, usable_cores())
 
     def annotate(self, files: Sequence[Path], batch_size: int) -> tuple[int, list[Path]]:
         """Go through all files; return the number of objects, and the files that are no usable images."""
         # The threads below are those that the machine has cores for; OpenCV needs none of its own.
         cv2.setNumThreads(1)
         groups = [files[start : start + batch_size] for start in range(0, len(files), batch_size)]
+        lanes = self._lanes(len(groups), batch_size)
+        threads = torch.get_num_threads()
+        pool = ThreadPoolExecutor(
+            self._workers,
+            thread_name_prefix="taomagic-images",
+            initializer=torch.set_num_threads,
+            initargs=(max(1, threads // lanes),),
+        )
+        # So much is under way that no thread has to wait for the one that hands out the work.
+        count = max(_AHEAD, math.ceil(self._workers / batch_size))
         unusable: list[Path] = []
-        found = 0
-        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="taomagic-images")
-        writing: list[Future[int]] = []
         try:
-            ready = ahead(pool, self._prepare, groups)
-            for group, read_group in zip(
-                groups, progress(ready, "Running inference", len(groups)), strict=True
-            ):
-                pictures = [picture for picture in read_group if picture is not None]
-                unusable += [path for path, picture in zip(group, read_group, strict=True) if picture is None]
-                if not pictures:
-                    continue
-                seen = torch.from_numpy(np.stack([picture.seen for picture in pictures]))
-                detections = self._marker.find(seen)
-                # Written before the next batch is handed out, so that no more than two wait in memory.
-                found += sum(future.result() for future in writing)
-                writing = [
-                    pool.submit(self.write, picture.path, picture.image, each)
-                    for picture, each in zip(pictures, detections, strict=True)
-                ]
-            found += sum(future.result() for future in writing)
+            prepared = ahead(pool, self._prepare, groups, count)
+            usable = self._usable(groups, prepared, unusable)
+            looked_at: Iterator[list[_Seen[Found]]]
+            if lanes > 1:
+                each_alone = ([group] for group in usable)
+                looked_at = (result for (result,) in ahead(pool, self._look, each_alone, lanes - 1))
+            else:
+                looked_at = map(self._look, usable)
+            written = ahead(pool, lambda seen: self.write(*seen), looked_at, count)
+            found = sum(map(sum, progress(written, "Running inference", len(groups))))
         finally:
             pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)  # a thread's number is also that of all threads that begin later
         return found, unusable
+
+    def _lanes(self, groups: int, batch_size: int) -> int:
+        """Return how many batches the network looks at at once."""
+        _, height, width = self._marker.input_shape
+        fitting = _MOST_PIXELS // (batch_size * height * width)
+        wanted = min(self._workers, groups, fitting)
+        return self._marker.share(wanted) if wanted > 1 else 1
+
+    @staticmethod
+    def _usable(
+        groups: Sequence[Sequence[Path]], prepared: Iterable[list[_Picture | None]], unusable: list[Path]
+    ) -> Iterator[list[_Picture]]:
+        """Yield the images of each group that could be read; add the others to ``unusable``."""
+        for group, pictures in zip(groups, prepared, strict=True):
+            unusable += [path for path, picture in zip(group, pictures, strict=True) if picture is None]
+            yield [picture for picture in pictures if picture is not None]
+
+    def _look(self, pictures: Sequence[_Picture]) -> list[_Seen[Found]]:
+        """Let the network look at a batch."""
+        if not pictures:
+            return []
+        seen = torch.from_numpy(np.stack([picture.seen for picture in pictures]))
+        return [
+            _Seen(picture.path, picture.image, found)
+            for picture, found in zip(pictures, self._marker.find(seen), strict=True)
+        ]
 
     def _prepare(self, path: Path) -> _Picture | None:
         """Read an image; ``None``, and a warning, where that can't be done."""

@@ -29,6 +29,10 @@ class Predictor(Protocol):
     #: Number of weights.
     parameters: int
 
+    def share(self, callers: int, /) -> int:
+        """Prepare for calls by so many threads at once; return how many may, at least 1."""
+        ...
+
 
 class NetworkPredictor(Generic[N]):
     """A network of ours.
@@ -51,6 +55,10 @@ class NetworkPredictor(Generic[N]):
         self.classes = model.architecture.classes
         self.parameters = parameter_count(model)
 
+    def share(self, callers: int, /) -> int:
+        """Return how many threads may call at once: on a GPU one, which keeps it busy."""
+        return 1 if self.device.is_cuda else callers
+
     def outputs(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return what the network says about preprocessed images [N, C, H, W]: tensors on the device."""
         images = images.to(self.device.torch_device).contiguous(memory_format=torch.channels_last)
@@ -71,6 +79,10 @@ class ExportedPredictor:
         self.model = model
         self.kind, self.place = model.kind, model.place
         self.input_shape, self.classes, self.parameters = model.input_shape, model.classes, model.parameters
+
+    def share(self, callers: int, /) -> int:
+        """Prepare for calls by so many threads at once; return how many may."""
+        return self.model.runner.share(callers)
 
 
 def announcement(predictor: Predictor, batch_size: int) -> str:

@@ -117,13 +117,18 @@ class SSDMarker:
         resize: Resize = resize_lanczos,
     ) -> None:
         self._predictor = predictor
+        self.input_shape = predictor.input_shape
         self._settings = settings
         self._threshold = threshold
         self._resize = resize
 
+    def share(self, callers: int, /) -> int:
+        """Prepare for calls of :meth:`find` by so many threads at once; return how many may."""
+        return self._predictor.share(callers)
+
     def see(self, image: Image) -> npt.NDArray[np.float32]:
         """Return what the network sees of an image: resized, without the mean."""
-        return seen_of(image, self._predictor.input_shape, self._settings, self._resize)
+        return seen_of(image, self.input_shape, self._settings, self._resize)
 
     def find(self, images: Tensor) -> Sequence[Detections]:
         """Return the detections in each image, in pixels of the network's input."""
@@ -131,7 +136,7 @@ class SSDMarker:
 
     def mark(self, image: Image, found: Detections) -> Marks:
         """Return the objects of an image, in its own pixels."""
-        _, height, width = self._predictor.input_shape
+        _, height, width = self.input_shape
         scale = np.array([image.shape[1] / width, image.shape[0] / height] * 2, dtype=np.float32)
         shown = found.at_least(self._threshold)
         return Marks(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taomagic.engine.converter import graph
+from taomagic.engine.converter import graph, runtime
 from taomagic.engine.converter.engine_file import (
     EngineHeader,
     is_engine,
@@ -115,6 +117,27 @@ def test_a_model_of_a_fixed_batch_size_takes_any_number_of_images() -> None:
     fixed = OnnxEngine(convolutional(batch=2), {}, profile=Profile(1, 4, 8))
     free = OnnxEngine(convolutional(), {}, profile=None)
     np.testing.assert_allclose(fixed.run(images(5))["score"], free.run(images(5))["score"], atol=1e-5)
+
+
+def test_callers_share_an_engines_threads_and_get_what_one_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    real = runtime.open_session
+
+    def open_session(model: bytes, *, threads: int, exact: bool, shown_as: str) -> ort.InferenceSession:
+        opened.append(threads)
+        return real(model, threads=threads, exact=exact, shown_as=shown_as)
+
+    monkeypatch.setattr(runtime, "open_session", open_session)
+    engine = OnnxEngine(convolutional(), {}, profile=Profile(1, 1, 2), threads=6)
+    batches = [images(count) for count in (5, 2, 1, 3)]
+    alone = [engine.run(batch)["score"] for batch in batches]
+    assert engine.share(4) == 4
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda batch: engine.run(batch)["score"], batches))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert (engine.share(9), engine.share(1)) == (9, 1)
+    assert opened == [6, 1, 1, 6]
 
 
 def test_images_of_another_size_are_refused_with_both_sizes() -> None:

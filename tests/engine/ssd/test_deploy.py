@@ -31,6 +31,9 @@ class Engine:
     input_shape = (3, 48, 64)
     classes = ("car",)
 
+    def share(self, callers):
+        return callers
+
     def predict(self, images):
         one = Detections(
             np.array([[-4.3, 6, 32.25, 24]], np.float32), np.array([0.75], np.float32), np.array([1])

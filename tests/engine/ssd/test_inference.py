@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -45,6 +46,9 @@ class FakePredictor:
 
     def __init__(self):
         self.batches = []
+
+    def share(self, callers: int) -> int:
+        return 1  # as a GPU
 
     def predict(self, images: torch.Tensor) -> list[Detections]:
         self.batches.append(len(images))
@@ -182,6 +186,78 @@ def test_a_full_disk_ends_the_run_and_leaves_no_thread(experiment, folder, tmp_p
     before = threading.active_count()
     with pytest.raises(OSError, match="No space"):
         annotate(experiment, tmp_path, [save(folder / f"{i}.png") for i in range(9)])
+    assert threading.active_count() == before
+
+
+class Meeting(FakePredictor):
+    """Can be called by two threads at once, and waits until it is."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked, self.threads = [], set()
+        self.both = threading.Barrier(2)
+
+    def share(self, callers: int) -> int:
+        self.asked.append(callers)
+        return min(2, callers)
+
+    def predict(self, images: torch.Tensor) -> list[Detections]:
+        self.threads.add(torch.get_num_threads())
+        self.both.wait(timeout=20)
+        return super().predict(images)
+
+
+def test_a_processor_looks_at_several_batches_at_once_which_share_its_threads(experiment, folder, tmp_path):
+    files = [save(folder / f"{i}.png", value=0 if i == 4 else 200) for i in range(8)]
+    files[1].write_bytes(b"")
+    files[6].write_bytes(b"no image")
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        predictor = Meeting()
+        count, unusable = annotate(experiment, tmp_path, files, predictor=predictor)
+        assert torch.get_num_threads() == 4
+        with ThreadPoolExecutor(1) as later:
+            assert later.submit(torch.get_num_threads).result() == 4
+    finally:
+        torch.set_num_threads(before)
+    assert predictor.asked == [2]
+    assert predictor.threads == {2}
+    assert (count, unusable) == (10, [files[1], files[6]])
+    assert sorted(predictor.batches) == [1, 1, 2, 2]
+    rows = {path.stem: len(path.read_text().splitlines()) for path in (tmp_path / "labels").iterdir()}
+    assert rows == {"0": 2, "2": 2, "3": 2, "4": 0, "5": 2, "7": 2}
+
+
+@pytest.mark.parametrize("what", ["one batch", "large batches", "GPU"])
+def test_a_network_is_called_by_one_thread_where_more_have_no_use(
+    experiment, folder, tmp_path, monkeypatch, what
+):
+    callers = set()
+
+    class Listening(FakePredictor):
+        def share(self, callers: int) -> int:
+            return 1 if what == "GPU" else callers
+
+        def predict(self, images: torch.Tensor) -> list[Detections]:
+            callers.add(threading.get_ident())
+            return super().predict(images)
+
+    if what == "large batches":
+        monkeypatch.setattr(annotator, "_MOST_PIXELS", 2 * 2 * 48 * 64 - 1)
+    files = [save(folder / f"{i}.png") for i in range(2 if what == "one batch" else 6)]
+    assert annotate(experiment, tmp_path, files, predictor=Listening())[0] == 2 * len(files)
+    assert callers == {threading.get_ident()}
+
+
+def test_a_network_that_fails_in_a_thread_ends_the_run(experiment, folder, tmp_path):
+    class Failing(Meeting):
+        def predict(self, images: torch.Tensor) -> list[Detections]:
+            raise RuntimeError("out of memory")
+
+    before = threading.active_count()
+    with pytest.raises(RuntimeError, match="out of memory"):
+        annotate(experiment, tmp_path, [save(folder / f"{i}.png") for i in range(9)], predictor=Failing())
     assert threading.active_count() == before
 
 
