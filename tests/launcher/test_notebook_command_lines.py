@@ -19,7 +19,8 @@ from taomagic.launcher.command import Command, parse_command
 from taomagic.launcher.context import Context
 from taomagic.project.environment import Environment, derive
 from taomagic.spec.arguments import parser
-from tests.launcher.notebook_command_lines import ROWS, Row
+
+from .notebook_command_lines import ROWS, Row
 
 PATHS = {
     "spec",
@@ -50,7 +51,7 @@ def environment_of(net: str, family: str) -> Environment:
 
 def commands_of(cell: str, values: dict[str, str]) -> list[Command]:
     """The commands of a cell, through the same steps as in a notebook."""
-    manager = TransformerManager()
+    manager = TransformerManager()  # type: ignore[no-untyped-call]
     manager.token_transformers.append(hooks._shell_line(lambda: True))
     calls = [
         node.args
