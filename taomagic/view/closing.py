@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from taomagic.launcher.job import Job
 from taomagic.launcher.progress import Snapshot
 from taomagic.view import next_steps, static
-from taomagic.view.draw_types import Drawing
+from taomagic.view.draw_types import Drawing, Figures
 from taomagic.view.texts import tr
 
 
@@ -23,11 +23,14 @@ class Closing:
         All pictures, also those that didn't fit on the card.
     steps
         What makes sense next, as ``(what it does, command)``.
+    figures
+        What was measured, side by side.
     """
 
     bundle: dict[str, str]
     drawings: tuple[Drawing, ...] = ()
     steps: tuple[tuple[str, str], ...] = ()
+    figures: tuple[Figures, ...] = ()
 
 
 def closing(job: Job, snapshot: Snapshot) -> Closing:
@@ -43,7 +46,11 @@ def closing(job: Job, snapshot: Snapshot) -> Closing:
     if not snapshot.state.finished:
         return Closing(static.bundle(snapshot))
     from taomagic.view.drawings import drawings_of
+    from taomagic.view.figures import figures_of
 
-    drawings = tuple(drawings_of(job, job.result(snapshot)))
+    result = job.result(snapshot)
+    drawings = tuple(drawings_of(job, result))
+    figures = tuple(figures_of(job, result))
     steps = tuple((tr(title), command) for title, command in next_steps.after(job, snapshot))
-    return Closing(static.bundle(snapshot, drawings=drawings, steps=steps), drawings, steps)
+    bundle = static.bundle(snapshot, drawings=drawings, steps=steps, figures=figures)
+    return Closing(bundle, drawings, steps, figures)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -64,7 +65,9 @@ def montage(thumbnails: Sequence[Thumbnail]) -> Drawing | None:
     return Drawing(title, svg, alt, tuple(thumbnails))
 
 
-def sheet(thumbnails: Sequence[Thumbnail], title: str) -> Drawing | None:
+def sheet(
+    thumbnails: Sequence[Thumbnail], title: str, *, width: int = WIDTH, top: float = 1.0
+) -> Drawing | None:
     """Draw the first picture as wide as there is room, as it is; ``None`` where it can't be read.
 
     Parameters
@@ -73,18 +76,25 @@ def sheet(thumbnails: Sequence[Thumbnail], title: str) -> Drawing | None:
         Pictures into which everything has been drawn; views that can show larger ones show all.
     title
         What they show.
+    width
+        Of the drawing.
+    top
+        Share of the picture's height, from its top, that is drawn.
     """
     if not thumbnails:
         return None
     first = thumbnails[0]
-    height = WIDTH * first.height / first.width
-    image = _decoded(first, 2 * WIDTH)  # sharp on screens with small pixels
+    image = _decoded(first, 2 * width)  # sharp on screens with small pixels
+    if image is not None and top < 1.0:
+        first = replace(first, height=max(round(first.height * top), 1))
+        image = image.crop((0, 0, *_size(first, 2 * width)))
+    height = width * first.height / first.width
     alt = f"{tr(title)}: {', '.join(clean(each.path.name) for each in thumbnails)}"
     for scale, quality in ((2.0, 70), (2.0, 50), (1.5, 50), (1.0, 40), (0.5, 20)):
-        data = "" if image is None else _encoded(image, _size(first, WIDTH * scale), quality)
+        data = "" if image is None else _encoded(image, _size(first, width * scale), quality)
         if data and len(data) < MAX_SHEET_BYTES:
-            part = f"<image x='0' y='0' width='{WIDTH:g}' height='{height:.1f}' href='data:image/webp;base64,{data}'/>"
-            return Drawing(title, picture(height, alt, [part]), alt, tuple(thumbnails))
+            part = f"<image x='0' y='0' width='{width:g}' height='{height:.1f}' href='data:image/webp;base64,{data}'/>"
+            return Drawing(title, picture(height, alt, [part], width=width), alt, tuple(thumbnails))
     return None
 
 

@@ -33,6 +33,28 @@ class Thumbnail:
 
 
 @dataclass(frozen=True)
+class Figures:
+    """What a finished stage measured of several things: a column for each thing, a row for each figure.
+
+    Attributes
+    ----------
+    title
+        The heading above it.
+    names
+        Of the things, in the order of the columns.
+    rows
+        Name of the figure, its values as text, and the columns that have the best one.
+    notes
+        What the figures mean, in sentences.
+    """
+
+    title: str
+    names: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[str, ...], frozenset[int]], ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Drawing:
     """A picture of a finished stage.
 

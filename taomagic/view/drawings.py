@@ -18,7 +18,9 @@ from taomagic.view.draw_bars import kept_bars, object_bars, precision_bars
 from taomagic.view.draw_boxes import box_sizes
 from taomagic.view.draw_curves import precision_recall
 from taomagic.view.draw_pictures import montage, sheet
+from taomagic.view.draw_svg import WIDTH
 from taomagic.view.draw_types import Box, Drawing, Thumbnail
+from taomagic.view.figures import comparison_of
 
 __all__ = ["Box", "Drawing", "Thumbnail", "drawings_of"]
 
@@ -102,8 +104,12 @@ def _show(_: Job, result: Result | Snapshot) -> list[Drawing | None]:
     return [sheet([*learnt, *targets], "What the network learns")]
 
 
-def _compare(_: Job, result: Result | Snapshot) -> list[Drawing | None]:
-    return [sheet(sources.written_pictures(result.artefacts), "Where the models disagree")]
+def _compare(job: Job, result: Result | Snapshot) -> list[Drawing | None]:
+    # Of the images one below the other only the first: with all of them nobody could read a card of some kilobytes.
+    top = comparison_of(job).get("first_image_share")
+    share = float(top) if isinstance(top, int | float) and 0 < top < 1 else 1.0
+    pictures = sources.written_pictures(result.artefacts)
+    return [sheet(pictures, "Where the models disagree", width=2 * WIDTH, top=share)]
 
 
 _STAGES: dict[str, Callable[[Job, Result | Snapshot], list[Drawing | None]]] = {

@@ -6,7 +6,7 @@ variables with a fallback, or are half transparent, so that light and dark pages
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from html import escape
 
 from taomagic.launcher.states import JobState
@@ -19,6 +19,9 @@ INK = "var(--jp-ui-font-color1, inherit)"
 MUTED = "var(--jp-ui-font-color2, #767676)"
 MONO = "var(--jp-code-font-family, ui-monospace, Menlo, Consolas, monospace)"
 SANS = "var(--jp-ui-font-family, system-ui, -apple-system, 'Segoe UI', sans-serif)"
+
+#: In front of the best value of several: not by colour alone, and read aloud.
+BEST = "★ "
 
 #: Middle tones: at least 4:1 against white and against JupyterLab's dark grey.
 STATE_COLOUR = {
@@ -140,6 +143,37 @@ def table(
     style = "border-collapse:collapse;margin:0;font-size:12.5px;color:inherit;border:0"
     drawn = tag("table", tag("thead", head, style="border:0"), tag("tbody", *body), style=style)
     # Readers that strip the wrapping of long paths get a scroll bar rather than a torn frame.
+    return tag("div", drawn, style="overflow:auto")
+
+
+def figures(names: Sequence[str], rows: Iterable[tuple[str, Sequence[str], Collection[int]]]) -> Markup:
+    """Return a table of figures with a column for each thing measured; the best of a row has a sign and is bold.
+
+    Its cells are many, so they carry as little style as can be: saved notebooks keep all of it.
+    """
+
+    def row(name: str, values: Sequence[str], winners: Collection[int]) -> Markup:
+        cells = (
+            tag("td", tag("strong", verbatim(BEST + value)) if index in winners else verbatim(value))
+            for index, value in enumerate(values)
+        )
+        return tag(
+            "tr", tag("th", verbatim(name), scope="row", style="text-align:left;font-weight:400"), *cells
+        )
+
+    head = tag(
+        "tr",
+        tag("td"),
+        *(tag("th", verbatim(name), scope="col", style="overflow-wrap:anywhere") for name in names),
+    )
+    style = f"border-collapse:collapse;font-size:12.5px;text-align:right;font-variant-numeric:tabular-nums;color:{INK}"
+    drawn = tag(
+        "table",
+        tag("thead", head),
+        tag("tbody", *(row(*each) for each in rows)),
+        style=style,
+        cellpadding="4",
+    )
     return tag("div", drawn, style="overflow:auto")
 
 

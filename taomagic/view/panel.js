@@ -464,6 +464,16 @@ function table(header, rows, numeric = []) {
     h("tbody", {}, rows.map((row) => h("tr", {}, row.map(cell("td")))))));
 }
 
+/** A column for each thing that was measured, the best value of a row marked by a sign too. */
+function figures({ title, names, rows, notes }) {
+  const value = ([said, best]) => best ? h("td", { class: "tao-num" }, h("strong", { class: "tao-winner" }, said)) : h("td", { class: "tao-num" }, said);
+  return part(title,
+    h("div", { class: "tao-scroll" }, h("table", { class: "tao-table tao-figures" },
+      h("thead", {}, h("tr", {}, h("td", {}), names.map((name) => h("th", { scope: "col", class: "tao-num" }, name)))),
+      h("tbody", {}, rows.map(([name, values]) => h("tr", {}, h("th", { scope: "row" }, name), values.map(value)))))),
+    notes.map((note) => h("div", { class: "tao-note" }, note)));
+}
+
 function part(title, ...children) {
   return h("section", { class: "tao-part", "aria-label": title }, h("div", { class: "tao-title" }, title), ...children);
 }
@@ -492,7 +502,7 @@ function thumbnail(picture, ask) {
   const frame = h("div", { class: "tao-frame", style: `aspect-ratio:${picture.width}/${picture.height}` });
   // A click, or the Enter key, shows it large.
   const node = h("figure", {
-    class: "tao-picture", role: "button", tabindex: "0", "aria-pressed": "false", "aria-label": picture.alt,
+    class: picture.large ? "tao-picture tao-large" : "tao-picture", role: "button", tabindex: "0", "aria-pressed": String(Boolean(picture.large)), "aria-label": picture.alt,
     onclick: () => node.setAttribute("aria-pressed", String(node.classList.toggle("tao-large"))),
     onkeydown: (event) => {
       if (event.key !== "Enter" && event.key !== " ") return;
@@ -526,6 +536,7 @@ function makeResult(result, t, ask) {
   }
   if (result.classes.length) tables.push(part(t("by_class"), table([t("class"), t("average_precision")], result.classes, [1])));
   if (tables.length) parts.push(h("div", { class: "tao-row" }, tables));
+  if (result.figures?.length) parts.push(...result.figures.map(figures));
   if (result.drawings?.length) parts.push(h("div", { class: "tao-charts" }, result.drawings.map(drawing)));
   if (result.pictures?.length) {
     const boxed = result.pictures.some((each) => each.predicted.length || each.truth.length);

@@ -143,11 +143,15 @@ class PanelView:
             # First what is known; pictures may take a moment.
             self._send_lines(snapshot, with_charts=True)
             end = closing(self._job, snapshot)
+            pictures = self._gallery.take(end.drawings)
+            # A picture that the page shows large isn't drawn small as well.
+            drawings = () if any(each["large"] for each in pictures) else end.drawings
             result = {
                 **panel_state.result(snapshot),
                 "next": [list(each) for each in end.steps],
-                "drawings": [{"title": tr(each.title), "svg": each.svg} for each in end.drawings],
-                "pictures": self._gallery.take(end.drawings),
+                "drawings": [{"title": tr(each.title), "svg": each.svg} for each in drawings],
+                "pictures": pictures,
+                "figures": [panel_state.figures(each) for each in end.figures],
             }
             self._panel.state = self._state(snapshot, result)
             self._handle.update(end.bundle, raw=True)

@@ -16,7 +16,9 @@ from taomagic.launcher.progress import Snapshot
 from taomagic.launcher.states import JobState
 from taomagic.view import static, summary
 from taomagic.view.chart import Point, best_point, describe, is_rising, thin
+from taomagic.view.draw_types import Figures
 from taomagic.view.format import STATE_SIGN, clean, number, short_name, without_prefix
+from taomagic.view.markup import BEST
 from taomagic.view.texts import tr
 
 #: Lines of the log kept for pages that open later, and lines that a page keeps.
@@ -239,6 +241,22 @@ def _metric(name: str, snapshot: Snapshot) -> list[str]:
     best = best_point(name, points) if len(points) > 1 and short_name(name) != "lr" else None
     found = [number(best.y, name), str(best.epoch)] if best else ["", ""]
     return [clean(tr(short_name(name)), width=60), last, *found]
+
+
+def figures(measured: Figures) -> dict[str, Any]:
+    """Return a table of figures for the page: each value with its mark, and whether it is the best of its row."""
+    return {
+        "title": tr(measured.title),
+        "names": list(measured.names),
+        "rows": [
+            [
+                tr(name),
+                [[BEST + value, True] if i in best else [tr(value), False] for i, value in enumerate(values)],
+            ]
+            for name, values, best in measured.rows
+        ],
+        "notes": [tr(note) for note in measured.notes],
+    }
 
 
 def result(snapshot: Snapshot) -> dict[str, Any]:

@@ -14,28 +14,37 @@ if TYPE_CHECKING:
 
 #: The most pictures offered, the longer side of what is sent, and the largest file that is sent as it is.
 MOST, SIDE, LIMIT = 60, 960, 4_000_000
+#: The longer side of a sheet: names and boxes are drawn into it, and have to be read.
+SHEET_SIDE = 2000
 
 
 class Gallery:
     """Knows the files of the pictures that a page may ask for, and no others."""
 
     def __init__(self) -> None:
-        self._files: dict[str, Path] = {}
+        self._files: dict[str, tuple[Path, int]] = {}
 
     def take(self, drawings: Sequence[Drawing]) -> list[dict[str, Any]]:
         """Return what a page needs to know of the pictures: their names, sizes and boxes."""
         pictures = [picture for drawing in drawings for picture in drawing.thumbnails][:MOST]
-        self._files = {f"p{i}": picture.path for i, picture in enumerate(pictures)}
-        return [_described(f"p{i}", picture) for i, picture in enumerate(pictures)]
+        self._files = {
+            f"p{i}": (picture.path, SHEET_SIDE if _is_sheet(picture) else SIDE)
+            for i, picture in enumerate(pictures)
+        }
+        alone = len(pictures) == 1
+        return [
+            {**_described(f"p{i}", picture), "large": alone and _is_sheet(picture)}
+            for i, picture in enumerate(pictures)
+        ]
 
     def read(self, name: str) -> bytes | None:
         """Return a picture, made smaller where that can be done; ``None`` where there is none of that name."""
-        path = self._files.get(name)
-        return None if path is None else smaller(path)
+        found = self._files.get(name)
+        return None if found is None else smaller(*found)
 
 
-def smaller(path: Path) -> bytes | None:
-    """Return a picture of at most :data:`SIDE` pixels a side as JPEG, or the file itself without Pillow."""
+def smaller(path: Path, side: int = SIDE) -> bytes | None:
+    """Return a picture of at most so many pixels a side as JPEG, or the file itself without Pillow."""
     try:
         from PIL import Image
     except ImportError:
@@ -45,8 +54,8 @@ def smaller(path: Path) -> bytes | None:
             return None
     try:
         with Image.open(path) as image:
-            image.draft("RGB", (SIDE, SIDE))
-            image.thumbnail((SIDE, SIDE))
+            image.draft("RGB", (side, side))
+            image.thumbnail((side, side))
             out = io.BytesIO()
             image.convert("RGB").save(out, "JPEG", quality=82)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
@@ -71,8 +80,13 @@ def _box(box: Box) -> list[Any]:
     return [round(box.x1, 1), round(box.y1, 1), round(box.x2 - box.x1, 1), round(box.y2 - box.y1, 1), said]
 
 
+def _is_sheet(picture: Thumbnail) -> bool:
+    """Tell whether everything is drawn into a picture already."""
+    return not picture.predicted and picture.truth is None
+
+
 def _told(picture: Thumbnail) -> str:
-    if not picture.predicted and picture.truth is None:
+    if _is_sheet(picture):
         return picture.path.name  # the boxes are drawn into it, and nobody has counted them
     found = f"{picture.path.name}: {len(picture.predicted)} objects found"
     return found if picture.truth is None else f"{found}, {len(picture.truth)} labelled"

@@ -19,7 +19,7 @@ from taomagic.view.markup import Markup, tag
 from taomagic.view.texts import tr
 
 if TYPE_CHECKING:
-    from taomagic.view.draw_types import Drawing
+    from taomagic.view.draw_types import Drawing, Figures
 
 #: The most that one run may put into a notebook as HTML, in bytes of UTF-8.
 MAX_HTML_BYTES = 30_000
@@ -57,6 +57,7 @@ def bundle(
     notice: str = "",
     drawings: Sequence[Drawing] = (),
     steps: Sequence[tuple[str, str]] = (),
+    figures: Sequence[Figures] = (),
 ) -> dict[str, str]:
     """Return the MIME bundle of a run: HTML for people with a page, text for everybody else.
 
@@ -73,9 +74,15 @@ def bundle(
         Pictures of what the stage did; those that fit into the limit are shown.
     steps
         What makes sense next, as ``(what it does, command)``.
+    figures
+        What was measured, side by side.
     """
     text = summary.one_line(snapshot) if live else summary.run_text(snapshot)
-    html = run_html(snapshot, live=live, notice=notice, drawings=drawings, steps=steps)
+    if figures:
+        from taomagic.view.figures import figure_lines
+
+        text = "\n".join([text, *figure_lines(figures)])
+    html = run_html(snapshot, live=live, notice=notice, drawings=drawings, steps=steps, figures=figures)
     return {MIME_HTML: html, MIME_TEXT: text}
 
 
@@ -86,17 +93,18 @@ def run_html(
     notice: str = "",
     drawings: Sequence[Drawing] = (),
     steps: Sequence[tuple[str, str]] = (),
+    figures: Sequence[Figures] = (),
 ) -> str:
     """Return the card of a run as HTML of at most :data:`MAX_HTML_BYTES` bytes; parameters as in :func:`bundle`."""
     html = ""
     for detail in _DETAILS:
-        html = _card(snapshot, detail, live, notice, (), steps)
+        html = _card(snapshot, detail, live, notice, (), steps, figures)
         if len(html.encode()) <= MAX_HTML_BYTES:
             break
     # Pictures come on top of the words: as many as there is room for, the most telling ones first.
     shown: list[Drawing] = []
     for drawing in drawings:
-        more = _card(snapshot, detail, live, notice, [*shown, drawing], steps)
+        more = _card(snapshot, detail, live, notice, [*shown, drawing], steps, figures)
         if len(more.encode()) <= MAX_HTML_BYTES:
             shown.append(drawing)
             html = more
@@ -110,6 +118,7 @@ def _card(
     notice: str,
     drawings: Sequence[Drawing],
     steps: Sequence[tuple[str, str]],
+    figures: Sequence[Figures],
 ) -> Markup:
     return markup.card(
         _header(snapshot, detail),
@@ -118,6 +127,7 @@ def _card(
         _problem(snapshot, detail),
         _key_numbers(snapshot, detail),
         _curves(snapshot, detail, live),
+        _figures(figures, detail),
         _pictures(drawings),
         _results(snapshot, detail),
         _steps(steps, detail),
@@ -239,6 +249,17 @@ def curve_groups(series: Mapping[str, Sequence[Point]]) -> list[tuple[str, dict[
     precisions = {n: curves[n] for n in sorted(curves, key=lambda n: (n != "mAP", n)) if is_rising(n)}
     groups = (("Loss", losses), ("Average precision", precisions))
     return [(title, group) for title, group in groups if group]
+
+
+def _figures(figures: Sequence[Figures], detail: Detail) -> Markup:
+    blocks = []
+    for each in figures:
+        rows = each.rows[: max(detail.items, 12)]
+        told = ((tr(name), [tr(value) for value in values], best) for name, values, best in rows)
+        table = markup.figures(each.names, told)
+        notes = [tag("div", note, style=f"margin-top:3px;{_BREAK}") for note in each.notes]
+        blocks.append(tag("div", markup.heading(each.title), table, *notes, style="margin-top:8px"))
+    return markup.join(blocks)
 
 
 def _pictures(drawings: Sequence[Drawing]) -> Markup:

@@ -156,6 +156,12 @@ class Notebook:
         self.page.locator(".jp-Notebook .jp-Cell").nth(index).locator(".jp-InputArea-editor").click()
         self.page.keyboard.press("Shift+Enter")
 
+    def use_dark_theme(self) -> None:
+        """Choose JupyterLab's dark theme in its menu."""
+        self.page.get_by_text("Settings", exact=True).first.click()
+        self.page.get_by_text("Theme", exact=True).hover()
+        self.page.get_by_text("JupyterLab Dark", exact=True).click()
+
     def output(self, index: int) -> Locator:
         return self.page.locator(".jp-Notebook .jp-Cell").nth(index).locator(".jp-Cell-outputArea")
 

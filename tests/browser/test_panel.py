@@ -104,9 +104,7 @@ def test_a_training_of_detectnet_v2_reads_like_any_other_in_the_dark(
         "%tao detectnet_v2 train -e $SPECS_DIR/detectnet_v2_train.txt -r detectnet_v2/experiment_dir_unpruned"
     )
     notebook = open_notebook(lab, "grid.ipynb", act("grid:6:0.5", command))
-    page.get_by_text("Settings", exact=True).first.click()
-    page.get_by_text("Theme", exact=True).hover()
-    page.get_by_text("JupyterLab Dark", exact=True).click()
+    notebook.use_dark_theme()
     notebook.run(1)
     panel = notebook.panel(1)
     expect(panel.locator(".tao-words")).to_contain_text(
@@ -123,6 +121,37 @@ def test_a_training_of_detectnet_v2_reads_like_any_other_in_the_dark(
     expect(panel.locator(".tao-next code")).to_contain_text(["evaluate", "prune", "export"])
     assert panel.locator(".tao-path code").all_inner_texts()[-2].endswith("weights/resnet18_detector.tlt")
     shots(panel, "detectnet-ended")
+
+
+def test_a_comparison_shows_its_figures_and_its_pictures_in_the_dark(
+    lab: Server, open_notebook: Open, page: Page, shots: Shoot
+) -> None:
+    models = "model.tlt fp32.engine fp16.engine int8.engine qat.int8.engine"
+    command = f"%tao deploy ssd compare -m {models} -e $SPECS_DIR/ssd.txt -r $USER_EXPERIMENT_DIR/compared"
+    page.set_viewport_size({"width": 1280, "height": 2000})
+    notebook = open_notebook(lab, "compare.ipynb", act("compare", command))
+    notebook.use_dark_theme()
+    notebook.run(1)
+    panel = notebook.panel(1)
+    chip(panel, SUCCEEDED)
+    expect(panel).to_have_class(re.compile("tao-settled"))
+    figures = panel.locator(".tao-figures")
+    expect(figures.locator("thead th")).to_have_text(models.split())
+    row = figures.get_by_role("row", name="mAP")
+    expect(row.locator("td")).to_have_text(["★ 0.843", "★ 0.843", "★ 0.843", "0.831", "0.839"])
+    expect(figures.get_by_role("row", name="median").locator("strong")).to_have_text("★ 14.2")
+    expect(panel.get_by_label("Models compared")).to_contain_text("Recommended: qat.int8.engine")
+    picture = panel.locator(".tao-picture img")
+    expect(picture).to_be_visible()
+    assert picture.evaluate("image => image.naturalWidth") > 1400, "boxes and words can be read"
+    shots(panel, "compare-panel")
+    notebook.save()
+    lab.api(f"kernels/{lab.kernel_of('compare.ipynb')}/restart", "POST")
+    notebook.load()
+    card = notebook.output(1).get_by_role("group", name=re.compile("TAO job"))
+    expect(card.get_by_role("row", name="mAP")).to_contain_text("★ 0.843")
+    expect(card.locator("img")).to_be_visible()
+    shots(card, "compare-card")
 
 
 def test_the_log_is_filtered_folded_and_searched_for_errors(

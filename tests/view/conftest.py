@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from taomagic.launcher import records
+from taomagic.launcher.command import parse_command
+from taomagic.launcher.context import Context
 from taomagic.launcher.event_reader import EventReader
-from taomagic.launcher.job import Update
+from taomagic.launcher.job import Job, Update
 from taomagic.launcher.progress import Progress, Snapshot
+from taomagic.launcher.runners.base import command_record, status_file
 from taomagic.launcher.states import JobState
+from taomagic.project.mounts import MountMap
 
 ROOT = "/workspace/tao-experiments"
 RESULTS = f"{ROOT}/ssd/experiment_dir_unpruned"
@@ -136,3 +142,34 @@ def _snapshot_of() -> Callable[..., Snapshot]:
 @pytest.fixture(name="updates_of")
 def _updates_of() -> Callable[..., list[Update]]:
     return updates_of
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    folder = tmp_path / "项目"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def job(project: Path) -> Callable[..., Job]:
+    """Put a finished job on record."""
+
+    def make(
+        words: str, log: str = "Execution status: PASS\n", *, backend: str = "process", code: int = 0
+    ) -> Job:
+        command = parse_command(words.split())
+        context = Context(project, project, {}, MountMap(((str(project), ROOT),)))
+        content = {
+            "backend": backend,
+            **command_record(command),
+            "cwd": str(project),
+            "engine_argv": [],
+            **status_file(command, context),
+        }
+        directory = records.create(project, content, context.mounts)
+        (directory / "log.txt").write_text(log, encoding="utf-8")
+        records.write_json(directory / "exit.json", {"exit_code": code, "finished": time.time()})
+        return Job(directory)
+
+    return make

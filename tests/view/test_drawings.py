@@ -16,11 +16,9 @@ from xml.etree import ElementTree as ET
 import pytest
 from PIL import Image
 
-from taomagic.launcher import records
 from taomagic.launcher.command import parse_command
 from taomagic.launcher.context import Context
 from taomagic.launcher.job import Job, JobState
-from taomagic.launcher.runners.base import command_record, status_file
 from taomagic.launcher.runners.process import ProcessRunner
 from taomagic.project.mounts import MountMap
 from taomagic.samples import create
@@ -62,37 +60,6 @@ Tfrecords generation complete.
 """  # noqa: W291 - NVIDIA's lines end so
 
 Make = Callable[..., Job]
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    folder = tmp_path / "项目"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def job(project: Path) -> Make:
-    """Put a finished job on record."""
-
-    def make(
-        words: str, log: str = "Execution status: PASS\n", *, backend: str = "process", code: int = 0
-    ) -> Job:
-        command = parse_command(words.split())
-        context = Context(project, project, {}, MountMap(((str(project), ROOT),)))
-        content = {
-            "backend": backend,
-            **command_record(command),
-            "cwd": str(project),
-            "engine_argv": [],
-            **status_file(command, context),
-        }
-        directory = records.create(project, content, context.mounts)
-        (directory / "log.txt").write_text(log, encoding="utf-8")
-        records.write_json(directory / "exit.json", {"exit_code": code, "finished": time.time()})
-        return Job(directory)
-
-    return make
 
 
 def append(path: Path, *lines: dict[str, Any] | str) -> None:

@@ -6,7 +6,6 @@ import argparse
 import json
 import logging
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -77,14 +76,16 @@ def run(
     logger.info("Measuring times, in turn.")
     time_all(results, images, args.batch_sizes)
     words, best = verdicts(results, args.max_drop)
-    picture = _changed_boxes(contest, results, images[:_LOOKED_AT], args.pictures)
+    picture, share = _changed_boxes(contest, results, images[:_LOOKED_AT], args.pictures)
     say()
     for line in table(results, contest.classes, args.batch_sizes):
         say(line)
     say()
     for sentence in words:
         say(sentence)
-    _write(folder, args, results, words, best)
+    content = _summary(args, results, words, best)
+    with atomic_write(folder / "comparison.json") as file:
+        file.write(json.dumps(content, indent=2, ensure_ascii=False).encode())
     say(f"Saved: {paths.to_container(folder / 'comparison.json')}")
     if picture is not None:
         with atomic_write(folder / "comparison.png") as file:
@@ -98,6 +99,7 @@ def run(
             "median latency (ms)": {result.contender.name: result.latency_ms["median"] for result in results},
             "size (MB)": {result.contender.name: result.size_mb for result in results},
         },
+        graphical={"comparison": {**content, "first_image_share": share}},
     )
 
 
@@ -127,8 +129,13 @@ def table(results: Sequence[Result], classes: Sequence[str], batch_sizes: Sequen
     return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
 
 
-def _changed_boxes(contest: Contest, results: Sequence[Result], images: Tensor, count: int) -> bytes | None:
-    """Count the boxes that differ from the reference's, and return the images with most of them as a PNG."""
+def _changed_boxes(
+    contest: Contest, results: Sequence[Result], images: Tensor, count: int
+) -> tuple[bytes | None, float]:
+    """Count the boxes that differ from the reference's, and return the images with most of them as a PNG.
+
+    The number is the share of the picture's height that the first of them takes.
+    """
     found: list[list[ImageDetections]] = []
     for result in results:
         detections: list[ImageDetections] = []
@@ -142,26 +149,25 @@ def _changed_boxes(contest: Contest, results: Sequence[Result], images: Tensor, 
         differing = [total + more for total, more in zip(differing, each, strict=True)]
     chosen = sorted(range(len(images)), key=lambda index: -differing[index])[:count]
     if not chosen:
-        return None
-    drawn = side_by_side(
+        return None, 1.0
+    drawn, share = side_by_side(
         [contest.picture(images[index]) for index in chosen],
         [[mine[index] for index in chosen] for mine in found],
         [result.contender.name for result in results],
         contest.classes,
     )
     _, data = cv2.imencode(".png", cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
-    return bytes(data.tobytes())
+    return bytes(data.tobytes()), share
 
 
-def _write(
-    folder: Path, args: argparse.Namespace, results: Sequence[Result], words: Sequence[str], best: Result
-) -> None:
-    content: dict[str, Any] = {
+def _summary(
+    args: argparse.Namespace, results: Sequence[Result], words: Sequence[str], best: Result
+) -> dict[str, Any]:
+    """Return the content of ``comparison.json``; panels read the same from ``status.json``."""
+    return {
         "reference": results[0].contender.name,
         "recommended": best.contender.name,
         "max_drop": args.max_drop,
         "models": [result.to_json() for result in results],
         "words": list(words),
     }
-    with atomic_write(folder / "comparison.json") as file:
-        file.write(json.dumps(content, indent=2, ensure_ascii=False).encode())

@@ -20,6 +20,10 @@ _SAME, _NEW, _MISSING = (90, 200, 110), (255, 190, 0), (235, 60, 60)
 _CAPTION, _GAP = 22, 4
 _PAPER, _INK = 24, (235, 235, 235)
 _LEAST_WIDTH = 240
+#: As wide as a page shows without making it smaller; what doesn't fit beside goes below.
+_MOST_WIDTH = 1460
+#: Between the images, which have several rows where there are many contenders.
+_GROUP_GAP = 14
 _MISSING_NOTE = "green: in both   yellow: here only   red: reference only"
 
 
@@ -59,8 +63,8 @@ def side_by_side(
     found: Sequence[Sequence[ImageDetections]],
     names: Sequence[str],
     classes: Sequence[str],
-) -> Image:
-    """Return one picture: a row for each image, a column for each contender, the reference first.
+) -> tuple[Image, float]:
+    """Return one picture: for each image the contenders side by side, the reference first.
 
     Parameters
     ----------
@@ -75,12 +79,14 @@ def side_by_side(
 
     Returns
     -------
-    [h, w, 3] uint8 RGB.
+    tuple of [h, w, 3] uint8 RGB, float
+        The picture, and the share of its height that the first image takes.
     """
     height, width = pictures[0].shape[:2]
     scale = max(1.0, _LEAST_WIDTH / width)
     size = (round(width * scale), round(height * scale))
-    rows = []
+    columns = max(1, min(len(names), _MOST_WIDTH // (size[0] + _GAP)))
+    groups = []
     for image, picture in enumerate(pictures):
         large = cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
         reference = found[0][image]
@@ -96,11 +102,15 @@ def side_by_side(
                 _draw(cell, mine, ~here, _NEW, scale, classes)
                 _draw(cell, reference, ~there, _MISSING, scale, classes)
             cells.append(_captioned(cell, name))
-        rows.append(_joined(cells, axis=1))
-    table = _joined(rows, axis=0)
+        blank = np.full_like(cells[0], _PAPER)
+        cells += [blank] * (-len(cells) % columns)
+        rows = [_joined(cells[first : first + columns], axis=1) for first in range(0, len(cells), columns)]
+        groups.append(_joined(rows, axis=0))
+    table = _joined(groups, axis=0, width=_GROUP_GAP)
     note = np.full((_CAPTION, table.shape[1], 3), _PAPER, np.uint8)
     put_text(note, _MISSING_NOTE, (6, 15), 0.4, _INK)
-    return np.concatenate([table, note])
+    whole = np.concatenate([table, note])
+    return whole, len(groups[0]) / len(whole)
 
 
 def _draw(
@@ -126,9 +136,9 @@ def _captioned(cell: Image, name: str) -> Image:
     return np.concatenate([strip, cell])
 
 
-def _joined(parts: Sequence[Image], axis: int) -> Image:
+def _joined(parts: Sequence[Image], axis: int, width: int = _GAP) -> Image:
     shape = list(parts[0].shape)
-    shape[axis] = _GAP
+    shape[axis] = width
     gap = np.full(shape, _PAPER, np.uint8)
     woven = [piece for part in parts for piece in (part, gap)][:-1]
     return np.concatenate(woven, axis=axis)

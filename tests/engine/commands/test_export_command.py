@@ -175,6 +175,7 @@ def test_int8_calibrates_with_images_and_builds_an_engine(export: Run, folder: P
         "model.etlt",
         "cal.tensor",
         "calibration.bin",
+        ".calibration.bin.model.json",
         "model.trt.int8",
     }
     assert is_engine(folder / "model.trt.int8")

@@ -131,13 +131,23 @@ def test_boxes_are_paired_by_overlap_within_a_class() -> None:
 def test_changed_boxes_are_drawn_in_their_colours() -> None:
     picture = np.zeros((60, 300, 3), np.uint8)
     reference, other = boxes((10, 20, 40, 50, 0.9, 1)), boxes((100, 20, 140, 50, 0.9, 1))
-    drawn = side_by_side([picture], [[reference], [reference], [other]], ["a", "b", "c"], ["car"])
+    drawn, share = side_by_side([picture], [[reference], [reference], [other]], ["a", "b", "c"], ["car"])
     assert drawn.shape == (60 + 2 * 22, 3 * 300 + 2 * 4, 3)
+    assert share == pytest.approx((60 + 22) / (60 + 2 * 22))
     row = drawn[22 + 50]  # the lower edge of the boxes
     assert row[25].tolist() == [90, 200, 110]
     assert row[304 + 25].tolist() == [90, 200, 110], "the same box"
     assert row[608 + 25].tolist() == [235, 60, 60], "missing"
     assert row[608 + 120].tolist() == [255, 190, 0], "new"
+
+
+def test_many_contenders_stand_in_rows_that_a_page_can_show() -> None:
+    pictures = [np.zeros((60, 480, 3), np.uint8)] * 2
+    found = [[boxes(), boxes()] for _ in range(5)]
+    drawn, share = side_by_side(pictures, found, list("abcde"), ["car"])
+    group = 2 * (60 + 22) + 4
+    assert drawn.shape == (2 * group + 14 + 22, 3 * 480 + 2 * 4, 3)
+    assert share == pytest.approx(group / len(drawn))
 
 
 def test_all_have_their_turn_in_every_round(monkeypatch: pytest.MonkeyPatch) -> None:

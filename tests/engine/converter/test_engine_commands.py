@@ -443,6 +443,9 @@ def test_models_are_compared(
     record = json.loads((folder / "compared" / "status.json").read_text().splitlines()[-1])
     assert record["status"] == "SUCCESS"
     assert set(record["categorical"]["mAP"]) == {model["name"] for model in content["models"]}
+    told = record["graphical"]["comparison"]
+    assert 0 < told.pop("first_image_share") < 1
+    assert told == content
 
 
 def test_a_comparison_needs_two_different_models(run: Run) -> None:
