@@ -132,6 +132,8 @@ class _Conversion:
         self.unmapped: Counter[str] = Counter()
         self.class_map: dict[str, str] = {}
         self.bad_boxes: dict[str, list[int]] = {}
+        # The image of each of them: ids of COCO's annotations count within their file.
+        self.bad_boxes_of: dict[str, str] = {}
         self.images = self.other_sizes = 0
         self.modifier: SampleModifier | None = None
 
@@ -261,6 +263,8 @@ class _Conversion:
                 columns = (things.x1, things.y1, things.x2, things.y2)
                 corners = [int(column[position]) for column in columns]
                 key = f"{frame.key_prefix}{things.keys[position]}"
+                if self.bad_boxes_of.setdefault(key, frame.shown_as) != frame.shown_as:
+                    key = f"{frame.shown_as}_{key}"
                 self.bad_boxes[key] = corners
                 if self.verbose:
                     self.log.info("Skipping an object with a bad box: %s %s", key, corners)

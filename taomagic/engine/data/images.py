@@ -18,6 +18,7 @@ from taomagic.engine.data.decoding import (
     read_bytes,
     size_in_header,
     size_of,
+    size_of_file,
 )
 from taomagic.engine.data.resizing import resize_bilinear, resize_bilinear_pillow, resize_lanczos
 from taomagic.spec.settings import AugmentationSettings
@@ -39,6 +40,7 @@ __all__ = [
     "resize_lanczos",
     "size_in_header",
     "size_of",
+    "size_of_file",
 ]
 
 #: An image whose levels may have been interpolated without rounding.

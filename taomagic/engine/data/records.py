@@ -113,10 +113,17 @@ class Collection:
         return class_counts((labels.classes for labels in self.labels), classes)
 
     def fingerprint(self) -> str:
-        """Return a hash of names, labels and encoded images: equal data, wherever they lie, have equal fingerprints."""
+        """Return a hash of names, labels and encoded images: equal data, wherever they lie, have equal fingerprints.
+
+        Raises
+        ------
+        DataProblem
+            An image is missing, empty, cut off or none at all: better now than in the middle of a training.
+        """
         digest = hashlib.blake2b(digest_size=20)
         for item, labels in zip(self.encoded, self.labels, strict=True):
             content = item.read()
+            images.size_of(content, item.name)
             digest.update(f"{Path(item.name).stem}\0{len(content)}\0{len(labels.boxes)}\0".encode())
             for array in (labels.boxes, labels.classes, labels.difficult):
                 digest.update(np.ascontiguousarray(array).tobytes())

@@ -65,7 +65,7 @@ def _run(args: argparse.Namespace, paths: PathMap) -> None:
     written = write_batches(path, _pixels(progress(batches, "Writing tensors", count)), shown_as=args.output)
     images = min(len(data), written * batch_size)
     # The launcher takes what stands behind "Saved:" for the file's name.
-    say(f"Wrote {written} batches of {images} images, {_megabytes(path)}.")
+    say(f"Wrote {written} batches, {images} images in all, {_megabytes(path)}.")
     say(f"Saved: {args.output}")
     status.write(
         "SUCCESS",

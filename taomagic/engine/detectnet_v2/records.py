@@ -126,16 +126,20 @@ class Frames:
         return max((width for width, _ in sizes), default=0), max((height for _, height in sizes), default=0)
 
     def fingerprint(self) -> str:
-        """Return a hash of names, objects and sizes of image files: equal data, wherever they lie, have equal ones."""
+        """Return a hash of names, objects and sizes of image files: equal data, wherever they lie, have equal ones.
+
+        Raises
+        ------
+        DataProblem
+            An image is missing, empty, cut off or none at all: better now than in the middle of a training.
+        """
         digest = hashlib.blake2b(digest_size=20)
         for frame in self.frames:
             digest.update(f"{frame.path.name}\0{frame.weight}\0{len(frame.objects.boxes)}\0".encode())
             for array in (frame.objects.boxes, frame.objects.classes):
                 digest.update(np.ascontiguousarray(array).tobytes())
-            try:
-                digest.update(f"{frame.path.stat().st_size}\0".encode())
-            except OSError:
-                continue  # it is named when it is read
+            images.size_of_file(frame.path, frame.name)
+            digest.update(f"{frame.path.stat().st_size}\0".encode())
         return digest.hexdigest()
 
 

@@ -207,7 +207,7 @@ def test_tensors_are_the_training_images_as_the_network_sees_them(place: Place) 
     place.convert()
     code, output = place.tensors()
     assert code == 0, output
-    assert "Wrote 2 batches of 8 images" in output
+    assert "Wrote 2 batches, 8 images in all" in output
     assert f"Saved: {ROOT}/final/calibration.tensor\n" in output
     batches = list(read_batches(place.folder / "final/calibration.tensor"))
     assert [batch.shape for batch in batches] == [(4, 3, 64, 128)] * 2

@@ -399,6 +399,23 @@ def test_coco_keeps_the_order_of_the_file(kitti: Path, paths: PathMap, tmp_path:
     np.testing.assert_allclose(found["target/object_class_id"].float_list.value, [2])
 
 
+def test_bad_boxes_of_two_coco_files_are_told_apart(kitti: Path, paths: PathMap, tmp_path: Path) -> None:
+    """Ids of annotations count within their file."""
+    flat = {"id": 2, "category_id": 11, "bbox": [1, 2, 0.5, 4]}
+    for number, name in ((7, "val.json"), (3, "train.json")):
+        coco(
+            kitti, [flat | {"image_id": number}, flat | {"id": 1, "image_id": number, "bbox": [1, 2, 30, 40]}]
+        )
+        (kitti / "instances.json").rename(kitti / name)
+    export_of = coco_export(2)
+    assert export_of.coco is not None
+    both = replace(export_of, coco=replace(export_of.coco, annotation_files=("val.json", "train.json")))
+    report = convert(both, tmp_path / "coco", paths=paths)
+    listed = json.loads((tmp_path / "coco_warning.json").read_text())
+    assert listed == {"2": [1, 2, 1, 6], f"{ROOT}/image_2/000000.png_2": [1, 2, 1, 6]}
+    assert report.bad_boxes == 2
+
+
 @pytest.mark.parametrize("block", ["images", "annotations", "categories"])
 def test_incomplete_coco_files_are_named(kitti: Path, paths: PathMap, tmp_path: Path, block: str) -> None:
     coco(kitti, [{"id": 1, "image_id": 3, "category_id": 12, "bbox": [1, 2, 3, 4]}], **{block: []})

@@ -204,6 +204,10 @@ def test_the_fingerprint_follows_content_not_place(
     image = tmp_path / "elsewhere/image_2/000003.png"
     cv2.imwrite(str(image), np.zeros((80, 120, 3), np.uint8))
     assert TrainingData(experiment(), moved, 1).fingerprint() != before
+    image.write_bytes(image.read_bytes()[:-30])
+    with pytest.raises(DataProblem, match="cut off") as caught:  # before a training begins with it
+        TrainingData(experiment(), moved, 1).fingerprint()
+    assert caught.value.where == f"{ROOT}/image_2/000003.png"
 
 
 def test_several_sources_come_one_after_another(converted: Path, paths: PathMap, tmp_path: Path) -> None:
