@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from taomagic.errors import EnvironmentProblem
 from taomagic.launcher import records
 from taomagic.launcher.containers.api import Engine, EngineProblem
 from taomagic.launcher.containers.engine import connect, facts
@@ -16,9 +17,11 @@ from taomagic.project.mounts import MountMap
 
 #: The label of our own image; see ``docker/Dockerfile``.
 OWN_LABEL = "taomagic.engine"
+#: Quick mode, which is the embedded engine's.
+QUICK_MODE = "TAOMAGIC_STEPS_PER_EPOCH"
 #: What changes how the embedded engine works.
 ENGINE_VARIABLES = (
-    "TAOMAGIC_STEPS_PER_EPOCH",
+    QUICK_MODE,
     "TAOMAGIC_DEVICE",
     "DATA_BASE_PATH",
     "OMP_NUM_THREADS",
@@ -91,8 +94,26 @@ def prepare(
         raise explain(problem, "be reached", image=name) from None
     if OWN_LABEL in image.labels:
         return _like_the_process(context), offered, image, warnings  # it needs no GPU
+    refuse_quick_mode(command, context.environ, name)
     warning = gpu_warning(command, offered)
     return context, offered, image, (*warnings, *filter(None, (warning,)))
+
+
+def refuse_quick_mode(command: Command, environ: Mapping[str, str], image: str) -> None:
+    """Refuse a training that is to be quick in an image that isn't ours: it would take hours.
+
+    Raises
+    ------
+    EnvironmentProblem
+        As said.
+    """
+    steps = environ.get(QUICK_MODE, "").strip()
+    if command.subtask == "train" and steps.strip("0"):
+        raise EnvironmentProblem(
+            f"Quick mode is the embedded engine's; {image} would train whole epochs.",
+            where=f"{QUICK_MODE}={steps}",
+            hint="Choose --backend process, or unset the variable.",
+        )
 
 
 def _like_the_process(context: Context) -> Context:

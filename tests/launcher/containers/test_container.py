@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from taomagic.errors import EnvironmentProblem
 from taomagic.launcher.command import Command, parse_command
 from taomagic.launcher.containers import container
 from taomagic.launcher.containers.api import Engine, EngineProblem, frames
@@ -23,6 +24,7 @@ from taomagic.launcher.containers.container import (
     gpus_wanted,
 )
 from taomagic.launcher.containers.endpoint import Endpoint
+from taomagic.launcher.containers.starting import refuse_quick_mode
 from taomagic.launcher.context import Context
 from taomagic.project.mounts import MountMap
 
@@ -263,6 +265,15 @@ class TestGpus:
         assert gpu_warning(command("dino", "train", "train.num_gpus=0"), PLAIN) == ""
         assert gpu_warning(command("dino", "train"), EngineFacts(has_gpus=True)) == ""
         assert gpu_warning(command("dino", "run", "ls"), PLAIN) == ""
+
+    def test_quick_training_is_refused_where_it_would_not_be_quick(self) -> None:
+        quick = {"TAOMAGIC_STEPS_PER_EPOCH": "1"}
+        with pytest.raises(EnvironmentProblem, match=r"nvcr.io/x would train whole epochs") as caught:
+            refuse_quick_mode(command("ssd", "train"), quick, "nvcr.io/x")
+        assert "--backend process" in caught.value.hint
+        refuse_quick_mode(command("ssd", "evaluate"), quick, "nvcr.io/x")
+        for value in ("", "0"):
+            refuse_quick_mode(command("ssd", "train"), {"TAOMAGIC_STEPS_PER_EPOCH": value}, "nvcr.io/x")
 
 
 class TestFacts:
