@@ -31,7 +31,7 @@ SMALLER = {
     r"validation_period_during_training: 10": "validation_period_during_training: 1",
     r"first_validation_epoch: 30": "first_validation_epoch: 2",
     r"num_layers: 18": "num_layers: 18\n  width_multiplier: 0.25",
-    r"infrequent_logging_frequency: 5": "infrequent_logging_frequency: 1",
+    r"infrequent_logging_frequency: 5": "infrequent_logging_frequency: 2",
     # A network that has learned nothing shall find something all the same.
     r"(minimum_bounding_box_height): 4": r"\1: 0",
     r"dbscan_confidence_threshold: 0.9": "dbscan_confidence_threshold: 0.0",
