@@ -18,7 +18,7 @@ _WORD = r"(?P<quote>[\"']?)(?P<path>[^\s\"';|&()<>\]]+\.(?:zip|tar|tgz|tar\.gz))
 _NEEDED = (
     re.compile(rf"(?:\[|\btest)\s+(?:!\s+)?-[efrs]\s+{_WORD}"),
     re.compile(rf"\bunzip\s+(?:-\w+\s+)*{_WORD}"),
-    re.compile(rf"\btar\s+(?:-?-?[\w-]+(?:=\S+)?\s+)*{_WORD}"),
+    re.compile(rf"\btar\s[^;|&\n]*?(?<!\S){_WORD}"),
 )
 
 
@@ -48,10 +48,11 @@ def needed(line: str, environ: Mapping[str, str]) -> list[Path]:
     """
     if _DOWNLOAD.search(line):
         return []
+    text = re.sub(r"\$\{?(\w+)\}?", lambda match: environ.get(match[1]) or match[0], line)
     found: dict[Path, None] = {}
     for pattern in _NEEDED:
-        for match in pattern.finditer(line):
-            path = Path(_expanded(match["path"], environ))
+        for match in pattern.finditer(text):
+            path = Path(match["path"]).expanduser()
             if "$" in str(path):
                 continue
             if not set("*?[") & set(path.name):
@@ -60,11 +61,6 @@ def needed(line: str, environ: Mapping[str, str]) -> list[Path]:
             names = (stand_ins.IMAGES, stand_ins.LABELS)
             found |= dict.fromkeys(path.with_name(name) for name in names if fnmatch.fnmatch(name, path.name))
     return list(found)
-
-
-def _expanded(word: str, environ: Mapping[str, str]) -> str:
-    text = re.sub(r"\$\{?(\w+)\}?", lambda match: environ.get(match[1]) or match[0], word)
-    return os.path.expanduser(text)  # noqa: PTH111 - a word, of which only the beginning may be a folder
 
 
 def place(line: str, here: Path, say: Callable[[str], None] = print) -> None:

@@ -1,0 +1,71 @@
+"""Notebooks of NVIDIA's edition for Colab on another machine: their folders, and what they would install."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from taomagic.notebook import colab
+
+CELL = """\
+%env COLAB_NOTEBOOKS_PATH=/home_duplicate/someone/colab_notebooks
+%env EXPERIMENT_DIR=/results_of_nobody/ssd
+%env DATA_DIR = /content_of_nobody/drive/MyDrive/data/
+    %set_env LOCAL_PROJECT_DIR /content_of_nobody/ngc
+%env TAO_DOCKER_DISABLE=1
+SPECS_DIR=f"{os.environ['COLAB_NOTEBOOKS_PATH']}/tensorflow/ssd/specs"
+"""
+
+
+def test_folders_of_colab_lie_beside_the_notebook(tmp_path: Path) -> None:
+    folder = tmp_path / "tensorflow" / "ssd"
+    folder.mkdir(parents=True)
+    text, notices = colab.redirected(CELL, folder, {})
+    assert text.splitlines() == [
+        f"%env COLAB_NOTEBOOKS_PATH={tmp_path}",
+        f"%env EXPERIMENT_DIR={folder}/results_of_nobody/ssd",
+        f"%env DATA_DIR = {folder}/content_of_nobody/drive/MyDrive/data/",
+        f"    %set_env LOCAL_PROJECT_DIR {folder}/content_of_nobody/ngc",
+        *CELL.splitlines()[4:],
+    ]
+    assert len(notices) == 4
+    assert (
+        notices[1]
+        == f"EXPERIMENT_DIR: /results_of_nobody/ssd isn't here; {folder}/results_of_nobody/ssd takes its place."
+    )
+    assert (folder / "content_of_nobody/drive/MyDrive/data").is_dir()
+    assert colab.redirected(text, folder, {}) == (text, []), "a second time changes nothing"
+
+
+def test_a_notebook_alone_finds_its_specs_as_in_the_repository(tmp_path: Path) -> None:
+    (tmp_path / "specs").mkdir()
+    (tmp_path / "specs/train.txt").write_text("spec")
+    text, _ = colab.redirected(CELL, tmp_path, {})
+    root = Path(text.splitlines()[0].partition("=")[2])
+    assert (root / "tensorflow/ssd/specs/train.txt").read_text() == "spec"
+    assert root.is_relative_to(tmp_path)
+
+
+def test_what_is_here_and_other_notebooks_stay_as_they_are(tmp_path: Path) -> None:
+    here = f"%env COLAB_NOTEBOOKS_PATH={tmp_path}\n%env DATA_DIR={tmp_path}/new\n"
+    assert colab.redirected(here, tmp_path, {}) == (here, [])
+    assert not (tmp_path / "new").exists()
+    other = "%env DATA_DIR=/content_of_nobody/data\n"
+    assert colab.redirected(other, tmp_path, {}) == (other, [])
+    assert colab.redirected(other, tmp_path, {colab.REPOSITORY: "/repo"})[1]
+
+
+@pytest.mark.parametrize(
+    ("line", "script"),
+    [
+        ("sh $COLAB_NOTEBOOKS_PATH/tensorflow/$bash_script", "setup_env_desktop.sh"),
+        ('sed -i "s|A|B|g" ${COLAB_NOTEBOOKS_PATH}/pytorch/setup_env.sh', "setup_env.sh"),
+        ("sh $COLAB_NOTEBOOKS_PATH/tensorflow/prepare_data.sh", ""),
+        ("ls $COLAB_NOTEBOOKS_PATH/tensorflow", ""),
+    ],
+)
+def test_the_installation_of_cuda_is_left_out(line: str, script: str) -> None:
+    environ = {colab.REPOSITORY: "/repo", "bash_script": "setup_env_desktop.sh"}
+    assert colab.left_out(line, environ).partition(" ")[0] == script
+    assert colab.left_out(line, {"bash_script": "setup_env_desktop.sh"}) == ""
