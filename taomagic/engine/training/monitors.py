@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -46,6 +47,10 @@ class Monitors:
         if not world().is_main:
             return cls(TensorBoard.open(None, command.results_dir, ()), Trackers())
         board = network.board(plan)
+        if board is not None and plan.quick:
+            board = replace(
+                board, weight_histograms=False
+            )  # of ten million weights, dearer than the step itself
         trackers = Trackers.open(
             network.trackers,
             command.results_dir,

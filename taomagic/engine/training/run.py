@@ -153,6 +153,9 @@ class TrainingRun:
         if network.has_validation:
             count = network.validation_images
             parts.append(f"images in a validation: {quick_mode.images_of_validation(count)} of {count}")
+        board = network.board(plan)
+        if board is not None and board.weight_histograms:
+            parts.append("no histograms of weights")
         if not self._keeps_each_state:
             parts.append(f"checkpoints to go on from: every {quick_mode.CHECKPOINTS_PER_STATE}th")
         message = f"QUICK MODE: {'; '.join(parts)}. The metrics mean nothing."

@@ -111,9 +111,17 @@ class TensorBoard:
         return self._settings is not None and (epoch - 1) % self._settings.image_interval == 0
 
     def _add(self, tag: str, pictures: Sequence[Picture], epoch: int) -> None:
-        if self._writer is not None:
-            for i, picture in enumerate(pictures):
-                self._writer.add_image(f"{tag}/{i}", picture, epoch, dataformats="HWC")
+        if self._writer is None or self._writer.file_writer is None:
+            return
+        from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+
+        for i, picture in enumerate(pictures):
+            height, width = picture.shape[:2]
+            # Not by add_image: it takes ten times as long for its PNG.
+            png = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
+            image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
+            value = Summary.Value(tag=f"{tag}/{i}", image=image)
+            self._writer.file_writer.add_summary(Summary(value=[value]), epoch)
 
     def epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Record the metrics of an evaluated epoch."""
