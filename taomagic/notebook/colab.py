@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
 #: Where a notebook of that edition finds its specs and helpers: the repository that it is part of.
 REPOSITORY = "COLAB_NOTEBOOKS_PATH"
 _PARTS = frozenset({"tensorflow", "pytorch"})
+#: Any of these in a cell, or set by an earlier one, tells that a notebook is of that edition.
+_SIGNS = (REPOSITORY, "GOOGLE_COLAB")
+#: Colab's own folder, which cells also name outside of variables.
+_CONTENT = re.compile(r"(?<![\w$})\].:/-])/content(?=[/\s\"'])")
+_TENSORRT = re.compile(r"[\"'=\s](?P<path>/[^\s\"']*/(?P<top>TensorRT-\d+(?:\.\d+)+)[^\s\"'/]*\.tar\.gz)")
 _ASSIGNMENT = re.compile(
     r"^(?P<head>[ \t]*%(?:set_)?env[ \t]+(?P<name>\w+)[ \t]*[ =][ \t]*)(?P<value>/[^\s\"']*)(?P<tail>[ \t]*)$",
     re.MULTILINE,
@@ -29,20 +36,21 @@ def redirected(text: str, folder: Path, environ: Mapping[str, str]) -> tuple[str
     folder
         The notebook's.
     environ
-        Tells whether an earlier cell has named the repository: only such notebooks are changed.
+        Tells whether an earlier cell was one for Colab: only such notebooks are changed.
 
     Returns
     -------
     tuple
         A path that ``%env`` sets is put below the notebook's folder where even its first folder isn't on this machine
-        (``/content``, ``/results``); the repository becomes the one that the notebook lies in. New folders are made.
+        (``/results``), and so is every ``/content``; the repository becomes the one that the notebook lies in. New
+        folders are made, and an empty archive of TensorRT where the reader should have put NVIDIA's.
 
     Examples
     --------
     >>> redirected("%env DATA_DIR=/content/data", Path("/tmp"), {})
     ('%env DATA_DIR=/content/data', [])
     """
-    if REPOSITORY not in text and REPOSITORY not in environ:
+    if not any(sign in text or sign in environ for sign in _SIGNS):
         return text, []
     notices: list[str] = []
 
@@ -61,7 +69,30 @@ def redirected(text: str, folder: Path, environ: Mapping[str, str]) -> tuple[str
         notices.append(f"{name}: {value} isn't here; {ours} takes its place.")
         return f"{match['head']}{ours}{'/' if value.endswith('/') else ''}{match['tail']}"
 
-    return _ASSIGNMENT.sub(replace, text), notices
+    text = _ASSIGNMENT.sub(replace, text)
+    if not Path("/content").exists() and _CONTENT.search(text):
+        text = _CONTENT.sub(lambda _: f"{folder}/content", text)
+        notices.append(f"/content isn't here; {folder}/content takes its place.")
+    for match in _TENSORRT.finditer(text):
+        archive = Path(match["path"])
+        if archive.is_relative_to(folder) and not archive.exists():
+            _write_empty(archive, match["top"])
+            notices.append(f"TensorRT isn't needed; {archive} is an empty archive in its place.")
+    return text, notices
+
+
+def _write_empty(archive: Path, top: str) -> None:
+    """Write an archive in which there is nothing but the folders that notebooks look for."""
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as file:
+        for name in (top, f"{top}/lib"):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            file.addfile(entry)
+    temporary = archive.with_name(f".{archive.name}.{os.getpid()}")
+    temporary.write_bytes(content.getvalue())
+    temporary.replace(archive)
 
 
 def _repository(text: str, folder: Path) -> Path:

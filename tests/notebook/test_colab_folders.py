@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,23 @@ def test_folders_of_colab_lie_beside_the_notebook(tmp_path: Path) -> None:
     )
     assert (folder / "content_of_nobody/drive/MyDrive/data").is_dir()
     assert colab.redirected(text, folder, {}) == (text, []), "a second time changes nothing"
+
+
+def test_colabs_own_folder_is_found_anywhere_in_a_cell(tmp_path: Path) -> None:
+    cell = (
+        'trt_tar_path="/content/drive/MyDrive/TensorRT-8.5.1.7.Linux.x86_64-gnu.cuda-11.8.cudnn8.6.tar.gz"\n'
+        "!tar -xzf $trt_tar_path -C /content\n"
+        "page = 'https://example.org/content/page'; name = f'{root}/content/x'\n"
+    )
+    assert colab.redirected(cell, tmp_path, {}) == (cell, [])
+    text, notices = colab.redirected(cell, tmp_path, {"GOOGLE_COLAB": "0"})
+    assert text == cell.replace('"/content', f'"{tmp_path}/content').replace(
+        "-C /content", f"-C {tmp_path}/content"
+    )
+    assert len(notices) == 2
+    with tarfile.open(text.splitlines()[0].split('"')[1]) as archive:
+        assert archive.getnames() == ["TensorRT-8.5.1.7", "TensorRT-8.5.1.7/lib"]
+    assert colab.redirected(text, tmp_path, {"GOOGLE_COLAB": "0"}) == (text, []), "nothing is made twice"
 
 
 def test_a_notebook_alone_finds_its_specs_as_in_the_repository(tmp_path: Path) -> None:
