@@ -1,4 +1,8 @@
-"""The programs ``tao``, ``tao-deploy`` and ``tlt`` that notebooks call, as scripts of this installation."""
+"""The programs ``tao``, ``tao-deploy`` and ``tlt`` that notebooks call, as scripts of this installation.
+
+And old Pythons, where there are none: TAO 3's SSD notebook runs a helper with ``python3.6``, the edition for Colab
+with ``python3.8``.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from pathlib import Path
 
 #: Name -> function in :mod:`taomagic.cli`. ``tlt`` is TLT 3.0's.
 _PROGRAMS = {"tao": "tao", "tlt": "tao", "tao-deploy": "tao_deploy"}
+OLD_PYTHONS = ("python3.6", "python3.8")
 
 
 def write(folder: Path) -> Path:
@@ -23,7 +28,27 @@ def write(folder: Path) -> Path:
             encoding="utf-8",
         )
         script.chmod(0o755)
+    for name in OLD_PYTHONS:
+        # A version manager has a program of every name, which only says that there is no such version.
+        if "/shims/" in (shutil.which(name) or "/shims/"):
+            write_python(folder, name)
     return folder
+
+
+def write_python(folder: Path, name: str, before: str = "") -> None:
+    """Write a program that runs this Python; under the name of an old one it says so.
+
+    Parameters
+    ----------
+    folder, name
+        Of the program.
+    before
+        Lines of a shell script that come first.
+    """
+    told = f'echo "[stand-in for {name}] {sys.executable}" >&2\n' if name in OLD_PYTHONS else ""
+    script = folder / name
+    script.write_text(f'#!/bin/sh\n{before}{told}exec "{sys.executable}" "$@"\n', encoding="utf-8")
+    script.chmod(0o755)
 
 
 @functools.cache

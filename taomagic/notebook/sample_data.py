@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from taomagic.errors import DataProblem
-from taomagic.notebook import stand_ins
+from taomagic.notebook import launchers, stand_ins
 from taomagic.notebook.scene_archive import layout
 
 #: KITTI's own size, but for a few pixels.
@@ -17,8 +17,6 @@ _SIZE = (1248, 384)
 _ADDRESS = "https://kitti.invalid/"
 _DATA_PROGRAMS = ("wget", "curl", "sha256sum", "sudo")
 _OTHER_PROGRAMS = ("ngc", "pip", "pip3")
-#: TAO 3's SSD notebook calls one by name, the edition for Colab both.
-_OLD_PYTHONS = ("python3.6", "python3.8")
 _WIDTH = re.compile(r"^\s*output_(?:image_)?width\s*:\s*(\d+)", re.MULTILINE)
 _HEIGHT = re.compile(r"^\s*output_(?:image_)?height\s*:\s*(\d+)", re.MULTILINE)
 _MULTIPLIER = re.compile(r"^\s*width_multiplier\s*:\s*(\d*\.?\d+)", re.MULTILINE)
@@ -72,9 +70,8 @@ def put_in(place: Path, notebook_folder: Path, data: Path | None, cells: str = "
     pip = (
         "" if data else f'if [ "$1" = -m ] && [ "$2" = pip ]; then shift 2; exec "{programs}/pip" "$@"; fi\n'
     )
-    for name in ("python", "python3", *_OLD_PYTHONS):
-        told = f'echo "[stand-in for {name}] {sys.executable}" >&2\n' if name in _OLD_PYTHONS else ""
-        _script(programs / name, f'#!/bin/sh\n{pip}{told}exec "{sys.executable}" "$@"\n')
+    for name in ("python", "python3", *launchers.OLD_PYTHONS):
+        launchers.write_python(programs, name, pip)
     return programs
 
 

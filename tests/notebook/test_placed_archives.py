@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from taomagic.notebook import by_hand, sample_data, stand_ins
+from taomagic.notebook import by_hand, launchers, sample_data, stand_ins
 from taomagic.notebook.scene_archive import layout
 
 from .fixtures import ssd_notebooks
@@ -123,6 +123,26 @@ def test_drawn_scenes_are_called_after_the_classes_of_the_specs(tmp_path: Path) 
     named = [line.split() for line in label.decode().splitlines()]
     assert [row[0] for row in named] == ["cart", "forklift", "cart", "cone", "fire_extinguisher", "DontCare"]
     assert all(row[1:] == rest.split() for row in named)
+
+
+def test_an_old_python_is_there_where_a_notebook_calls_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "python3.8").write_text("#!/bin/sh\n")
+    (own / "python3.8").chmod(0o755)
+    shims = tmp_path / "shims" / "bin"
+    shims.mkdir(parents=True)
+    (shims / "python3.6").write_text("#!/bin/sh\nexit 127\n")
+    (shims / "python3.6").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{own}:{tmp_path}/shims/bin")
+    programs = launchers.write(tmp_path / "programs")
+    assert not (programs / "python3.8").exists()
+    done = subprocess.run(
+        [programs / "python3.6", "-c", "print(1)"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "1\n"
 
 
 def test_programs_of_other_machines_are_answered(tmp_path: Path) -> None:
