@@ -29,7 +29,10 @@ _STARTUP = """\
 from taomagic.notebook.watch import prepare as _prepare
 _prepare(get_ipython(), {names!r}, in_process={in_process!r}, stand_ins={stand_ins!r})
 del _prepare
+open({ready!r}, "w").close()
 """
+#: Written when a kernel is prepared; IPython goes on after a startup file that failed.
+_READY = "kernel.ready"
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,12 @@ def execute(
                 where=sys.executable,
                 hint=f"Does `{Path(sys.executable).name} -m ipykernel_launcher --version` work?",
             ) from None
+        if not (wishes.place / _READY).is_file():
+            raise EnvironmentProblem(
+                f"The notebook's kernel isn't ready to guard its cells: {_last_line(log)}",
+                where=sys.executable,
+                hint="Install taomagic again: pip install --force-reinstall 'taomagic[lab]'",
+            )
         # Before the kernel is gone, so that a late Ctrl-C doesn't hit a stranger of the same number.
         stack.callback(interrupts.release)
         interrupts.pass_on(manager.provisioner.pid)
@@ -237,6 +246,7 @@ def _kernel(wishes: Wishes) -> tuple[Any, dict[str, str]]:
             names=dict(wishes.names),
             in_process=wishes.in_process,
             stand_ins=str(place) if wishes.programs else "",
+            ready=str(place / _READY),
         ),
         encoding="utf-8",
     )

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from taomagic.cli import tao
 from taomagic.launcher.command import parse_command
+from taomagic.notebook import running
 from taomagic.notebook.artefacts import missing
 from taomagic.notebook.judging import STATUS_MIME, judge, title_of
 from taomagic.notebook.shell_guard import refusal
@@ -75,10 +80,18 @@ def test_a_cell_is_called_after_its_command() -> None:
         ("cp a --to=$GONE/x", "/x"),
         ("ls $GONE$NONE/x", "/x"),
         ("echo a>$GONE/x", "/x"),
+        ("rm -rf {EMPTY}/x", "/x"),
+        ("echo \"it's\" $GONE/x '", "/x"),
+        ("set -e  # don't\nrm -rf $GONE/x\n", "/x"),
     ],
 )
 def test_a_line_on_an_unset_variable_is_refused(line: str, path: str) -> None:
-    assert refusal(line, {"HERE": "/tmp"}.get).endswith(f"would work on {path}.")
+    assert refusal(line, {"HERE": "/tmp", "EMPTY": ""}.get).endswith(f"would work on {path}.")
+
+
+@pytest.mark.parametrize("line", ["cd $GONE && rm -rf *", 'mkdir x; cd "${GONE}"; ls', "(cd $GONE)"])
+def test_a_line_that_would_go_home_is_refused(line: str) -> None:
+    assert refusal(line, {}.get) == "$GONE is unset, so that this line would work in your home folder."
 
 
 @pytest.mark.parametrize(
@@ -93,6 +106,14 @@ def test_a_line_on_an_unset_variable_is_refused(line: str, path: str) -> None:
         "for GONE in a b; do ls $GONE/x; done",
         "echo $GONE",
         "ls /tmp",
+        "cd $HERE && ls",
+        "cd && ls",
+        "ls {a}/x ${GONE:-/tmp}/x $1/x",
+        "# rm -rf $GONE/x",
+        "while read a GONE; do ls $GONE/x; done < list",
+        "export GONE=/tmp\nls $GONE/x",
+        'if [ -n "$GONE" ]; then ls $GONE/x; fi',
+        "awk '{print $GONE/2}' file",
     ],
 )
 def test_other_lines_may_run(line: str) -> None:
@@ -164,6 +185,7 @@ def executed(
         "!exit 3",
         "!ls missing",
         "!touch should_not_be_$UNSET/x; rm -rf $UNSET/tfrecords/*",
+        "%%bash\ntouch should_not_be\nrm -rf $UNSET/x",
         "%env LOCAL_PROJECT_DIR=/data/tlt-experiments\nprint(os.environ['LOCAL_PROJECT_DIR'] == FIXME)",
         "!tlt --version\n!tao ssd train -e missing.txt -r out",
         "1 / 0",
@@ -181,20 +203,21 @@ def test_every_kind_of_failure_is_told_and_the_run_goes_on(executed: tuple[int, 
     notebook = json.loads((folder / "a.executed.ipynb").read_text())
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     states = [cell["metadata"]["taomagic"]["state"] for cell in cells]
-    assert states == ["ok", "ok", "failed", "failed", "failed", "ok", "failed", "failed", "ok"]
+    assert states == ["ok", "ok", *["failed"] * 4, "ok", "failed", "failed", "ok"]
     assert STATUS_MIME not in json.dumps(notebook)
     texts = ["".join("".join(o.get("text", "")) for o in cell["outputs"]) for cell in cells]
-    assert texts[0] == "True\n"
-    assert texts[5].startswith("LOCAL_PROJECT_DIR: /data/tlt-experiments isn't here")
-    assert texts[5].endswith("True\n")
-    assert not list(folder.glob("should_not_be_*"))
+    assert texts[0] == f"FIXME isn't defined in this notebook; it is now {folder}.\nTrue\n"
+    assert texts[6].startswith("LOCAL_PROJECT_DIR: /data/tlt-experiments isn't here")
+    assert texts[6].endswith("True\n")
+    assert not list(folder.glob("should_not_be*"))
     for told in (
-        "[9/9] print('behind')",
+        "[10/10] print('behind')",
         "Exit code 3: exit 3",
         "$UNSET is unset, so that this line would work on /tfrecords/*.",
+        "$UNSET is unset, so that this line would work on /x.",
         "SpecProblem: missing.txt",
         "ZeroDivisionError: division by zero",
-        "4 of 9 cells went well, 5 failed, 0 didn't run",
+        "4 of 10 cells went well, 6 failed, 0 didn't run",
         "QUICK RUN",
     ):
         assert told in out, told
@@ -223,6 +246,18 @@ def test_a_run_ends_at_an_exception_as_run_all_does(
         (["notebook", "run", "text.ipynb"], 1, "This is no Jupyter notebook"),
         (["notebook", "run", "text.ipynb", "--backend", "dokcer"], 2, "Did you mean docker?"),
         (["notebook", "run", "text.ipynb", "--out", "text.ipynb"], 2, "--out is the notebook itself"),
+        (["notebook", "run", "empty.ipynb"], 1, "No cell of this notebook has code"),
+        (["notebook", "run", "prose.ipynb"], 1, "No cell of this notebook has code"),
+        (
+            ["notebook", "run", "code.ipynb", "--backend", "docker"],
+            1,
+            "No Docker engine runs on this machine",
+        ),
+        (
+            ["notebook", "run", "code.ipynb", "--backend", "docker", "--in-process"],
+            2,
+            "--in-process and --backend docker exclude each other",
+        ),
     ],
 )
 def test_mistakes_with_notebooks_are_told(
@@ -234,9 +269,122 @@ def test_mistakes_with_notebooks_are_told(
     text: str,
 ) -> None:
     (tmp_path / "text.ipynb").write_text("no notebook")
+    nbformat.write(new_notebook(), tmp_path / "empty.ipynb")
+    written(tmp_path / "prose.ipynb", " ")
+    written(tmp_path / "code.ipynb", "print(1)")
     monkeypatch.chdir(tmp_path)
     assert tao(words) == code
-    assert text in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert text in told.err
+    assert not told.out
+    assert not list(tmp_path.glob("*.executed.ipynb"))
+
+
+def test_a_kernel_that_does_not_start_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho no room for a kernel >&2\nexit 3\n")
+    python.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(python))
+    notebook = written(tmp_path / "a.ipynb", "print(1)")
+    assert tao(["notebook", "run", str(notebook)]) == 1
+    told = capsys.readouterr()
+    assert f"{python}: The notebook's kernel didn't start: no room for a kernel" in told.err
+    assert "Traceback" not in told.err
+
+
+def test_no_cell_runs_unguarded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """IPython goes on after a startup file that failed, and nothing would then keep `rm -rf $UNSET/` from running."""
+    monkeypatch.setattr(
+        running, "_STARTUP", "{names} {in_process} {stand_ins} {ready}\nimport no_such_module\n"
+    )
+    notebook = written(tmp_path / "a.ipynb", "!touch ran")
+    assert tao(["notebook", "run", str(notebook)]) == 1
+    assert "The notebook's kernel isn't ready to guard its cells" in capsys.readouterr().err
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_kernel_that_dies_ends_the_run_and_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notebook = written(tmp_path / "a.ipynb", "import os\nos.kill(os.getpid(), 9)", "print(2)")
+    assert tao(["notebook", "run", str(notebook), "--keep-going"]) == 1
+    out = capsys.readouterr().out
+    assert "The kernel died." in out
+    assert "0 of 2 cells went well, 1 failed, 1 didn't run" in out
+
+
+def test_an_interrupt_ends_the_cell_its_command_and_the_run(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".tao_mounts.json").write_text('{"Mounts": []}')
+    begun = tmp_path / "begun"
+    write = (
+        "import os\nwith open(os.path.expanduser('~/.tao_mounts.json'), 'w') as file:\n    file.write('{}')"
+    )
+    slow = f"!echo from the cell; echo $$ > {begun}; exec sleep 600"
+    notebook = written(tmp_path / "a.ipynb", write, slow, "print('behind')")
+    run = subprocess.Popen(
+        [sys.executable, "-m", "taomagic", "notebook", "run", str(notebook)],
+        env={**os.environ, "HOME": str(home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not (begun.exists() and begun.read_text().strip()):
+            assert run.poll() is None, run.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        # As a terminal does it: to all that it has started, and not to the kernel, which is in a session of its own.
+        os.killpg(run.pid, signal.SIGINT)
+        out = run.communicate(timeout=60)[0]
+    finally:
+        if run.poll() is None:
+            run.kill()
+    assert run.returncode == 130, out
+    assert "1 of 3 cells went well, 1 failed, 1 didn't run" in out
+    assert "└ Interrupted." in out
+    assert "Traceback" not in out
+    executed = json.loads((tmp_path / "a.executed.ipynb").read_text())
+    assert "from the cell" in json.dumps(executed["cells"][2]["outputs"])
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(begun.read_text()), 0)
+    assert (home / ".tao_mounts.json").read_text() == '{"Mounts": []}'
+
+
+def test_each_of_two_runs_has_its_own_map_and_the_persons_is_not_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While the outer notebook runs, its own cell runs another one that writes a map, too."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".tao_mounts.json").write_text("the person's")
+    monkeypatch.setenv("HOME", str(home))
+    show = "!cat ~/.tao_mounts.json"
+    write = "import os\nwith open(os.path.expanduser('~/.tao_mounts.json'), 'w') as file:\n    _ = file.write('{}')"
+    inner = written(tmp_path / "inner.ipynb", show, write.format("of the inner one"), show)
+    outer = written(
+        tmp_path / "outer.ipynb",
+        show,
+        write.format("of the outer one"),
+        f"!{sys.executable} -m taomagic notebook run {inner} > /dev/null",
+        show,
+    )
+    assert tao(["notebook", "run", str(outer)]) == 0, capsys.readouterr().out
+
+    def shown(name: str) -> list[str]:
+        cells = json.loads((tmp_path / f"{name}.executed.ipynb").read_text())["cells"]
+        return ["".join(o["text"]) for cell in cells for o in cell.get("outputs", []) if "text" in o]
+
+    assert shown("outer") == ["the person's", "of the outer one"]
+    assert shown("inner")[-1] == "of the inner one"
+    assert (home / ".tao_mounts.json").read_text() == "the person's"
 
 
 def test_missing_packages_are_named(
