@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from taomagic.engine.data.images import Pixels
 from taomagic.engine.data.prefetch import in_order, in_thread
 from taomagic.engine.data.samples import BatchPlan, Place, Preparation
 from taomagic.engine.data.worker_pool import WorkerPool
+from taomagic.engine.training import quick_mode
+
+logger = logging.getLogger(__name__)
 
 #: Boxes and classes of one image, and a batch; each family of networks has its own.
 L = TypeVar("L")
@@ -51,7 +55,7 @@ def choose_workers(asked: int | None = None, *, processes: bool = False, on_gpu:
 
     As many threads as asked for, or processes. Where nobody asks: on a CPU nobody, as they would take the cores that
     the network needs; for a GPU as many processes as the machine has cores to spare, of its share where several GPUs
-    train.
+    train. In quick mode on a CPU nobody: workers would prepare whole epochs, of which it takes a step.
 
     Parameters
     ----------
@@ -62,6 +66,10 @@ def choose_workers(asked: int | None = None, *, processes: bool = False, on_gpu:
     on_gpu
         Whether the network runs on a GPU.
     """
+    if not on_gpu and quick_mode.is_on():
+        if asked or processes:
+            logger.warning("QUICK MODE: no workers, each batch is made when it is asked for.")
+        return Workers(0, processes=False)
     if asked is None and (processes or on_gpu):
         here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # set by torchrun
         spare = usable_cores() - 1

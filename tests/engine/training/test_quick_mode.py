@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from taomagic.engine.data.feed import Workers, choose_workers
 from taomagic.engine.data.loading import Batch
 from taomagic.engine.device import Device
 from taomagic.engine.training import quick_mode
@@ -27,6 +28,17 @@ def test_steps_images_and_states_are_few_with_it(monkeypatch: pytest.MonkeyPatch
     assert quick_mode.images_of_step(16) == 1
     assert [quick_mode.images_of_validation(count) for count in (1, 40)] == [1, 2]
     assert [epoch for epoch in range(1, 26) if quick_mode.keeps_state(epoch, 25)] == [10, 20, 25]
+
+
+def test_no_worker_prepares_batches_that_nobody_takes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert choose_workers(8, processes=True) == Workers(8, processes=True)
+    monkeypatch.setenv(quick_mode.QUICK_MODE_VARIABLE, "1")
+    assert choose_workers() == Workers(0, processes=False)
+    assert not caplog.text
+    assert choose_workers(8, processes=True) == Workers(0, processes=False)
+    assert "QUICK MODE: no workers" in caplog.text
 
 
 @pytest.mark.parametrize(("twins", "images"), [(True, 2), (False, 1)])
