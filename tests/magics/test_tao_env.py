@@ -61,6 +61,26 @@ def test_gpus_and_backend_are_kept(shell: InteractiveShell, capsys: pytest.Captu
     assert os.environ["TAOMAGIC_BACKEND"] == "process"
 
 
+def test_a_notebook_of_family_b_and_one_of_colab(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str], project: Path
+) -> None:
+    capsys.readouterr()
+    shell.run_line_magic("tao_env", "rtdetr")
+    shown = capsys.readouterr().out
+    assert "HOST_RESULTS_DIR" in shown
+    assert "Path family b" in shown
+    assert os.environ["RESULTS_DIR"] == shell.user_ns["RESULTS_DIR"] == "/results"
+    assert "USER_EXPERIMENT_DIR" not in os.environ
+    shell.run_line_magic("tao_env", "ssd --family c --data-dir elsewhere")
+    assert "Mount map: none" in capsys.readouterr().out
+    assert os.environ["DATA_DIR"] == str(project / "elsewhere")
+    assert os.environ["TAO_DOCKER_DISABLE"] == "1"
+    assert "LAUNCHER_MOUNTS" not in os.environ
+    shell.run_line_magic("tao_env", "ssd --family a")
+    assert "TAO_DOCKER_DISABLE" not in os.environ
+    assert os.environ["KEY"] == "secret-key"
+
+
 def test_a_key_alone_is_asked_for_without_echo(
     shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +187,8 @@ def test_the_release_is_kept_and_shown(shell: InteractiveShell, capsys: pytest.C
         ("--backend dockr", "dockr", "Did you mean docker?"),
         ("--lang fr", "fr", "en, zh"),
         ("--release 9.9", "9.9", "Releases: "),
+        ("--family d", "d", "a: LOCAL_"),
+        ("nosuchnet", "nosuchnet", "--family b"),
         ("--gpus many", "--gpus", "%tao_env? tells more"),
         ("ssd more", "more", "%tao_env? tells more"),
     ],
