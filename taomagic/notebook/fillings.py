@@ -101,6 +101,7 @@ class Fillings(ast.NodeTransformer):
         """Define what a cell uses and nobody has defined, then look at its statements."""
         names = [each for each in ast.walk(node) if isinstance(each, ast.Name)]
         own = {each.id for each in names if not isinstance(each.ctx, ast.Load)}
+        own |= {each.asname or each.name for each in ast.walk(node) if isinstance(each, ast.alias)}
         for name in dict.fromkeys(each.id for each in names if each.id in self._names):
             if name not in own and name not in self._namespace:
                 value = self._namespace[name] = self._names[name]

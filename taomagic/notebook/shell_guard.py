@@ -13,7 +13,9 @@ _ROOTED = re.compile(rf"(?<![^\s=:;|&(<>\"])\"?(?P<names>{_NAMES})\"?/")
 _GO_HOME = re.compile(rf"(?:^|[\s;&|(])cd[ \t]+\"?(?P<names>{_NAMES})\"?(?=\s*(?:[;&|)\n]|$))")
 _NAME = re.compile(r"\$\{?([A-Za-z_]\w*)\}?|\{([A-Za-z_]\w*)\}")
 _FIRST_OF_LINE = r"(?:^|[\s;&|(])"
-_DOWNLOAD = re.compile(r"(?:^|[\s;&|(])(?P<program>wget|curl)(?=\s)(?P<words>[^;&|\n]*)")
+_DOWNLOAD = re.compile(
+    r"(?:^|[;&|(\n]|\b(?:then|else|do|sudo)\s)\s*(?P<program>wget|curl)(?=\s)(?P<words>[^;&|\n]*)"
+)
 # Flags of both that take the next word.
 _TAKES_WORD = re.compile(r"-{1,2}(?:[a-zA-Z]*[oPOU]|output|output-document|directory-prefix|header)$")
 

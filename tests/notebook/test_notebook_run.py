@@ -325,7 +325,7 @@ def test_an_interrupt_ends_the_cell_its_command_and_the_run(tmp_path: Path) -> N
     write = (
         "import os\nwith open(os.path.expanduser('~/.tao_mounts.json'), 'w') as file:\n    file.write('{}')"
     )
-    slow = f"!echo from the cell; echo $$ > {begun}; exec sleep 600"
+    slow = f"print('from the cell')\n!echo $$ > {begun}; exec sleep 600"
     notebook = written(tmp_path / "a.ipynb", write, slow, "print('behind')")
     run = subprocess.Popen(
         [sys.executable, "-m", "taomagic", "notebook", "run", str(notebook)],
