@@ -46,6 +46,7 @@ _START_KINDS = (
         r"mounts denied|is not shared from the host|bind source path does not exist|invalid mount config|"
         r"error mounting",
     ),
+    ("limit", r"error setting rlimit"),
     ("user", r"unable to find (?:user|group) "),
     ("network", r"network \S+ not found"),
     ("port", r"port is already allocated|address already in use"),
@@ -206,6 +207,11 @@ def _at_start(kind: str, text: str, doing: str, image: str) -> EnvironmentProble
         "user": (
             f"The image doesn't know the user of the mount map's DockerOptions: {reason}",
             'Give numbers, which every image takes: "user": "1000:1000".',
+        ),
+        "limit": (
+            f"The Docker engine may not raise a limit of the mount map's DockerOptions: {reason}",
+            'An engine without root\'s rights can\'t. Delete the limit from "ulimits" in the mount map, or raise it for '
+            "the engine itself. Type 8 is memlock, 3 is stack; see getrlimit(2).",
         ),
         "network": (
             f"There is no such network as in the mount map's DockerOptions: {reason}",

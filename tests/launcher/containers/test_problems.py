@@ -141,6 +141,14 @@ def test_a_number_that_looks_like_a_status_is_none() -> None:
         (404, "network nonet not found", "no such network", "docker network ls"),
         (
             400,
+            "failed to create shim task: OCI runtime create failed: runc create failed: unable to start container "
+            "process: error during container init: error setting rlimits for ready process: error setting rlimit "
+            "type 8: operation not permitted: unknown",
+            "may not raise a limit",
+            "memlock",
+        ),
+        (
+            400,
             "OCI runtime create failed: unable to start container process: error during container init: error mounting "
             '"/etc/hostname" to rootfs at "/tmp": mount /etc/hostname:/tmp: not a directory: unknown: Are you trying '
             "to mount a directory onto a file (or vice-versa)?",
