@@ -210,8 +210,8 @@ def _at_start(kind: str, text: str, doing: str, image: str) -> EnvironmentProble
         ),
         "limit": (
             f"The Docker engine may not raise a limit of the mount map's DockerOptions: {reason}",
-            'An engine without root\'s rights can\'t. Delete the limit from "ulimits" in the mount map, or raise it for '
-            "the engine itself. Type 8 is memlock, 3 is stack; see getrlimit(2).",
+            'An engine without root\'s rights can\'t. Delete the limit from "ulimits" in the mount map, or raise it '
+            "for the engine itself. Type 8 is memlock, 3 is stack; see getrlimit(2).",
         ),
         "network": (
             f"There is no such network as in the mount map's DockerOptions: {reason}",
