@@ -69,9 +69,12 @@ def require_key(arguments: argparse.Namespace, model: str) -> None:
 
 
 def _ssd(arguments: argparse.Namespace, path: str, places: Places) -> None:
+    from taomagic.spec.arguments import evaluation_purpose
     from taomagic.spec.ssd import read_experiment
 
-    purpose = cast(Literal["train", "evaluate", "inference", "export"], arguments.subtask)
+    purpose = cast(Literal["train", "evaluate", "judge", "inference", "export"], arguments.subtask)
+    if purpose == "evaluate":
+        purpose = evaluation_purpose(arguments)
     experiment = read_experiment(places.host(path), purpose=purpose, shown_as=path)
     if purpose not in {"train", "evaluate"}:
         return
@@ -109,6 +112,7 @@ _DETECTNET_PURPOSES: Mapping[str, DetectNetPurpose] = {
 
 
 def _detectnet_v2(arguments: argparse.Namespace, path: str, places: Places) -> None:
+    from taomagic.spec.arguments import evaluation_purpose
     from taomagic.spec.detectnet_v2 import read_experiment, read_inference
 
     if arguments.subtask == "inference":
@@ -121,6 +125,8 @@ def _detectnet_v2(arguments: argparse.Namespace, path: str, places: Places) -> N
         return
     trains = arguments.subtask == "show" and arguments.use_training_set
     purpose = "train" if trains else _DETECTNET_PURPOSES[arguments.subtask]
+    if arguments.subtask == "evaluate":
+        purpose = evaluation_purpose(arguments)
     experiment = read_experiment(places.host(path), purpose=purpose, shown_as=path)
     if (
         arguments.subtask == "train"
@@ -128,7 +134,7 @@ def _detectnet_v2(arguments: argparse.Namespace, path: str, places: Places) -> N
         and experiment.model.pretrained_model_file
     ):
         _model(experiment.model.pretrained_model_file, path, arguments, places)
-    if purpose != "export" and experiment.dataset is not None:
+    if purpose not in {"judge", "export"} and experiment.dataset is not None:
         _detectnet_data(experiment.dataset, path, places, train=purpose == "train")
 
 
@@ -147,18 +153,23 @@ def _detectnet_data(dataset: DetectNetDatasetSettings, spec: str, places: Places
 
 def _deploy(network: str, arguments: argparse.Namespace, path: str, places: Places) -> None:
     """Read the spec of a command of the deploy group; model and images are named by flags."""
-    builds = arguments.subtask == "gen_trt_engine"
+    from taomagic.spec.arguments import evaluation_purpose
+
+    purpose: Literal["export", "evaluate", "judge"] = "evaluate"
+    if arguments.subtask == "gen_trt_engine":
+        purpose = "export"
+    elif arguments.subtask == "evaluate":
+        purpose = evaluation_purpose(arguments)
     if network == "ssd":
         from taomagic.spec import ssd
 
-        ssd.read_experiment(places.host(path), purpose="export" if builds else "evaluate", shown_as=path)
+        ssd.read_experiment(places.host(path), purpose=purpose, shown_as=path)
         return
     from taomagic.spec import detectnet_v2
 
     if arguments.subtask == "inference":
         detectnet_v2.read_inference(places.host(path), shown_as=path)
     else:
-        purpose: DetectNetPurpose = "export" if builds else "evaluate"
         detectnet_v2.read_experiment(places.host(path), purpose=purpose, shown_as=path)
 
 

@@ -51,6 +51,7 @@ _REQUIRED: Final[Mapping[Purpose, tuple[str, ...]]] = {
         "training_config.cost_scaling",
     ),
     "evaluate": _JUDGED,
+    "judge": _JUDGED,
     "export": ("cost_function_config.target_classes",),
     "calibration": (
         "dataset_config",

@@ -130,7 +130,9 @@ def resolve_dataset(
     unused = sorted(set(mapping.values()) - set(classes))
     if unused:
         notes.append(f"objects of {', '.join(unused)} are left out: cost_function_config doesn't have them")
-    if not config.data_sources:
+    # Flags name the images that a network is judged by.
+    sources = () if purpose == "judge" else config.data_sources
+    if not sources and purpose != "judge":
         hint = "Add data_sources { tfrecords_path: … image_directory_path: … }."
         raise missing(spec, "dataset_config.data_sources", hint=hint)
     split = config.WhichOneof("dataset_split_type")
@@ -140,19 +142,19 @@ def resolve_dataset(
         )
         raise missing(spec, "dataset_config.validation_fold", hint=hint)
     modes = detectnet_v2_pb2.DatasetConfig
-    if config.HasField("sampling_mode") and len(config.data_sources) == 1:
+    if config.HasField("sampling_mode") and len(sources) == 1:
         notes.append("dataset_config.sampling_mode has no effect with one data source")
     field = "dataset_config.validation_data_source"
     return DetectNetDatasetSettings(
         data_sources=tuple(
             _source(spec, f"dataset_config.data_sources[{index}]", source)
-            for index, source in enumerate(config.data_sources)
+            for index, source in enumerate(sources)
         ),
         image_extension=config.image_extension.removeprefix(".") or "png",
         class_mapping=mapping,
         validation_fold=config.validation_fold if split == "validation_fold" else None,
         validation_source=_source(spec, field, config.validation_data_source)
-        if split == "validation_data_source"
+        if split == "validation_data_source" and purpose != "judge"
         else None,
         sampling_mode=cast(
             Literal["USER_DEFINED", "PROPORTIONAL", "UNIFORM"], modes.SamplingMode.Name(config.sampling_mode)

@@ -42,6 +42,7 @@ _REQUIRED: Final[Mapping[Purpose, tuple[str, ...]]] = {
         "dataset_config",
     ),
     "evaluate": ("ssd_config", "eval_config", "nms_config", "augmentation_config", "dataset_config"),
+    "judge": ("ssd_config", "eval_config", "nms_config", "augmentation_config", "dataset_config"),
     "inference": ("ssd_config", "eval_config", "nms_config", "augmentation_config", "dataset_config"),
     "export": ("ssd_config", "nms_config"),
 }

@@ -15,7 +15,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any, Final, NoReturn
+from typing import Any, Final, Literal, NoReturn
 
 from taomagic import errors
 from taomagic.errors import UsageProblem
@@ -34,6 +34,7 @@ __all__ = [
     "SUBTASKS",
     "canonical_subtask",
     "check_arguments",
+    "evaluation_purpose",
     "help_text",
     "nearest",
     "parse_arguments",
@@ -312,6 +313,11 @@ def check_arguments(arguments: argparse.Namespace) -> None:
             hint="Give -r FOLDER (images_annotated/ and labels/ are made in it), or -o FOLDER for pictures, "
             "-l FOLDER for labels, or both.",
         )
+
+
+def evaluation_purpose(arguments: argparse.Namespace) -> Literal["evaluate", "judge"]:
+    """Return what an ``evaluate`` reads its experiment file for: ``-i`` and ``-l`` take the place of its images."""
+    return "judge" if arguments.image_dir and arguments.label_dir else "evaluate"
 
 
 def _action_of(front: argparse.ArgumentParser, flag: str) -> argparse.Action:

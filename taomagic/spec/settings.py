@@ -30,8 +30,9 @@ __all__ = [
     "WandBSettings",
 ]
 
-#: What the experiment file is read for; decides which blocks must be there.
-Purpose = Literal["train", "evaluate", "inference", "export"]
+#: What the experiment file is read for; decides which blocks must be there. ``judge`` is ``evaluate`` with images that
+#: flags name.
+Purpose = Literal["train", "evaluate", "judge", "inference", "export"]
 
 
 @dataclass(frozen=True, slots=True)

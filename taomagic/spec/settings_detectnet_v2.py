@@ -12,8 +12,8 @@ from typing import Literal
 
 from taomagic.spec.settings import ClearMLSettings, CostScalingSettings, OptimizerSettings, WandBSettings
 
-#: What a file is read for.
-Purpose = Literal["train", "evaluate", "export", "calibration"]
+#: What a file is read for; ``judge`` is ``evaluate`` with images that flags name.
+Purpose = Literal["train", "evaluate", "judge", "export", "calibration"]
 
 Clustering = Literal["DBSCAN", "NMS", "HYBRID"]
 

@@ -88,6 +88,12 @@ def test_missing_records_say_how_to_make_them(ready: Context, subtask: str) -> N
     assert "tao detectnet_v2 dataset_convert" in found.hint
 
 
+def test_flags_take_the_place_of_the_specs_images(ready: Context) -> None:
+    (ready.project_dir / RECORDS).unlink()
+    folders = ("-i", f"{ROOT}/data/training/image_2", "-l", f"{ROOT}/data/training/label_2")
+    assert check(ready, "evaluate", "-e", TRAIN, "-m", f"{ROOT}/model.tlt", "-k", "key", *folders) == ()
+
+
 def test_missing_images_name_what_is_near(ready: Context) -> None:
     (ready.project_dir / "data" / "training").rename(ready.project_dir / "data" / "trainings")
     found = problem(ready, "train", "-e", TRAIN, "-r", f"{ROOT}/out", "-k", "key")

@@ -29,6 +29,7 @@ from taomagic.engine.inference.models import open_exported
 from taomagic.engine.inference.predictor import announcement
 from taomagic.engine.status import StatusLog
 from taomagic.project.paths import PathMap
+from taomagic.spec.arguments import evaluation_purpose
 from taomagic.spec.detectnet_v2 import read_experiment
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,8 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     """Carry out the command; the flags are those of :mod:`taomagic.spec.arguments_deploy`."""
     results_dir = paths.to_host(args.results_dir)
     status = StatusLog(results_dir)
-    experiment = read_experiment(paths.to_host(args.spec), purpose="evaluate", shown_as=args.spec)
+    purpose = evaluation_purpose(args)
+    experiment = read_experiment(paths.to_host(args.spec), purpose=purpose, shown_as=args.spec)
     model_path = paths.to_host(args.model)
     choose_device(args.gpu_index)  # before an engine is opened on it
     model = open_exported(model_path, args.key, task="detectnet_v2", shown_as=args.model)

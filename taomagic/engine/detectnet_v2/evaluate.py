@@ -29,6 +29,7 @@ from taomagic.engine.inference.predictor import announcement
 from taomagic.engine.status import StatusLog
 from taomagic.errors import UsageProblem
 from taomagic.project.paths import PathMap
+from taomagic.spec.arguments import evaluation_purpose
 from taomagic.spec.detectnet_v2 import read_experiment
 from taomagic.spec.settings_detectnet_v2 import DetectNetExperiment
 
@@ -55,7 +56,8 @@ def _run(args: argparse.Namespace, paths: PathMap) -> None:
     results_dir = paths.to_host(args.results_dir) if args.results_dir else model_path.parent
     # Without -r the folder is the model's, which a misspelt path must not bring into being.
     status = StatusLog(results_dir if args.results_dir or results_dir.is_dir() else None)
-    experiment = read_experiment(paths.to_host(args.spec), purpose="evaluate", shown_as=args.spec)
+    purpose = evaluation_purpose(args)
+    experiment = read_experiment(paths.to_host(args.spec), purpose=purpose, shown_as=args.spec)
     for note in experiment.notes:
         if note.startswith(_BLOCKS):
             logger.info("%s: %s", experiment.path, note)

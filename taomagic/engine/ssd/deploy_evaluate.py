@@ -24,6 +24,7 @@ from taomagic.engine.ssd.inference import seen_of
 from taomagic.engine.ssd.predictor import open_exported_predictor
 from taomagic.engine.status import StatusLog
 from taomagic.project.paths import PathMap
+from taomagic.spec.arguments import evaluation_purpose
 from taomagic.spec.ssd import read_experiment
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,8 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     """Carry out the command; the flags are those of :mod:`taomagic.spec.arguments_deploy`."""
     results_dir = paths.to_host(args.results_dir)
     status = StatusLog(results_dir)
-    experiment = read_experiment(paths.to_host(args.spec), purpose="evaluate", shown_as=args.spec)
+    purpose = evaluation_purpose(args)
+    experiment = read_experiment(paths.to_host(args.spec), purpose=purpose, shown_as=args.spec)
     log_notes(experiment, "dataset_config", "eval_config", "augmentation_config")
     experiment = with_overrides(experiment, args)
     evaluation, augmentation = experiment.evaluation, experiment.augmentation

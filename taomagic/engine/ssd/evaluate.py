@@ -23,6 +23,7 @@ from taomagic.engine.ssd.predictor import Predictor, load_predictor
 from taomagic.engine.status import StatusLog
 from taomagic.errors import EnvironmentProblem, ModelFileProblem, UsageProblem
 from taomagic.project.paths import PathMap
+from taomagic.spec.arguments import evaluation_purpose
 from taomagic.spec.ssd import DataSource, SSDExperiment, read_experiment
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,8 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     results_dir = paths.to_host(args.results_dir) if args.results_dir else model_path.parent
     # Without -r the folder is the model's, which a misspelt path must not bring into being.
     status = StatusLog(results_dir if args.results_dir or results_dir.is_dir() else None)
-    experiment = read_experiment(paths.to_host(args.spec), purpose="evaluate", shown_as=args.spec)
+    purpose = evaluation_purpose(args)
+    experiment = read_experiment(paths.to_host(args.spec), purpose=purpose, shown_as=args.spec)
     log_notes(experiment, "dataset_config", "eval_config", "nms_config", "augmentation_config")
     experiment = with_overrides(experiment, args)
     assert experiment.evaluation is not None

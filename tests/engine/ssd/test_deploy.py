@@ -19,8 +19,7 @@ ssd_config { aspect_ratios_global: "[1.0]" scales: "[0.1, 0.2, 0.3, 0.4, 0.5, 0.
 eval_config { validation_period_during_training: 1 batch_size: 4 matching_iou_threshold: 0.5 }
 nms_config { confidence_threshold: 0.01 clustering_iou_threshold: 0.6 top_k: 50 }
 augmentation_config { output_width: 64 output_height: 48 output_channel: 3 }
-dataset_config { target_class_mapping { key: "car" value: "car" }
-  validation_data_sources { label_directory_path: "/none" image_directory_path: "/none" } }
+dataset_config { target_class_mapping { key: "car" value: "car" } }
 """
 
 
