@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from taomagic.errors import UsageProblem
 from taomagic.launcher import catalog
-from taomagic.launcher.keys import MASK, find_key, mask_key, split_key
+from taomagic.launcher.keys import MASK, find_key, find_keys, mask_key, split_key
 
 __all__ = [
     "CONTROL_WORDS",
@@ -148,6 +148,10 @@ class Command:
     def key(self) -> str | None:
         """Return the key, wherever it stands, or ``None``; see :func:`taomagic.launcher.keys.find_key`."""
         return find_key(self.args)
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return everything secret among the words; see :func:`taomagic.launcher.keys.find_keys`."""
+        return find_keys(self.args)
 
     def without_key(self) -> Command:
         """Return the same command without ``-k``/``--key`` and its value; a key inside another word becomes stars."""

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -78,17 +78,19 @@ class Log:
     ----------
     path
         The file, appended to.
-    key
-        The model key; it is replaced by stars wherever the command prints it.
+    keys
+        The model key, and whatever else is secret; they are replaced by stars wherever the command prints them.
     skip
         Bytes at the beginning that the file holds already.
     """
 
-    def __init__(self, path: Path, key: bytes, skip: int = 0) -> None:
+    def __init__(self, path: Path, keys: Iterable[str], skip: int = 0) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        self._key = key if len(key) >= SHORTEST_KEY else b""
+        # The longest first: a key may be part of another one.
+        long = sorted({key for key in keys if len(key) >= SHORTEST_KEY}, key=len, reverse=True)
+        self._keys = [key.encode() for key in long]
         self._skip = skip
-        #: The end of what came, as long as it may be the beginning of the key.
+        #: The end of what came, as long as it may be the beginning of a key.
         self.held = b""
         #: Whether this continues a log that somebody else began.
         self.skipped = skip > 0
@@ -107,12 +109,10 @@ class Log:
         """Append output."""
         data = self.held + data
         self.held = b""
-        if self._key:
-            data = data.replace(self._key, MASK.encode())
-            for length in range(min(len(self._key) - 1, len(data)), 0, -1):
-                if data.endswith(self._key[:length]):
-                    self.held, data = data[-length:], data[:-length]
-                    break
+        for key in self._keys:
+            data = data.replace(key, MASK.encode())
+        if held := max((_begun(key, data) for key in self._keys), default=0):
+            self.held, data = data[-held:], data[:-held]
         self._append(data)
 
     def flush(self) -> None:
@@ -151,6 +151,12 @@ class Log:
         line = self.end.rpartition(b"Execution status: ")[2] if b"Execution status: " in self.end else b""
         word = line[:4].decode("ascii", "replace")
         return word if word in {"PASS", "FAIL"} else None
+
+
+def _begun(key: bytes, data: bytes) -> int:
+    """Return how many bytes at the end of what came may be the beginning of a key."""
+    lengths = range(min(len(key) - 1, len(data)), 0, -1)
+    return next((length for length in lengths if data.endswith(key[:length])), 0)
 
 
 def write_json(path: Path, content: dict[str, Any], reserve: Path | None = None) -> None:

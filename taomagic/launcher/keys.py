@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 #: What takes the place of a key on every screen and in every record.
 MASK = "********"
+#: Tells the supervisor of a job what the stars in its record stand for: a list in JSON.
+MASKED_VARIABLE = "TAOMAGIC_MASKED"
 
 # The newer tasks take settings as words (encryption_key=…, export.key=…), a shell variables (NGC_API_KEY=…).
 _SETTING = r"-{0,2}(?:\w[\w.-]*[._-])?(?:api)?(?:key|token|password|secret)="
@@ -45,19 +47,46 @@ def find_key(args: Sequence[str]) -> str | None:
     return None
 
 
+def find_keys(args: Sequence[str]) -> tuple[str, ...]:
+    """Return every key, each once: a command may have several, one for its model and one of a service, say."""
+    return tuple(dict.fromkeys(without_quotes(masked_keys(args))))
+
+
 def mask_key(args: Sequence[str]) -> tuple[str, ...]:
-    """Return the words with every key that :func:`find_key` would find replaced by stars."""
-    shown: list[str] = []
+    """Return the words with every key that :func:`find_keys` finds replaced by stars."""
+    return tuple(shown for shown, _ in _walk(args))
+
+
+def masked_keys(args: Sequence[str]) -> tuple[str, ...]:
+    """Return what :func:`mask_key` replaced, as it was written, in the order of its stars."""
+    return tuple(key for _, keys in _walk(args) for key in keys)
+
+
+def unmasked(args: Sequence[str], keys: Sequence[str]) -> list[str]:
+    """Undo :func:`mask_key`: put :func:`masked_keys` in place of the stars."""
+    rest = iter(keys)
+    return [re.sub(re.escape(MASK), lambda stars: next(rest, stars[0]), word) for word in args]
+
+
+def without_quotes(keys: Iterable[str]) -> list[str]:
+    """Return keys as a program gets them that were written in a command line of a shell."""
+    return [key.strip("'\"") for key in keys]
+
+
+def _walk(args: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield each word as it may be shown, and the keys that it held."""
     rest = iter(args)
     for word in rest:
         form = _key_form(word)
         if form is None:
-            shown.append(_mask_word(word))
+            yield _mask_word(word)
         elif form == "next":
-            shown += [word, MASK] if next(rest, None) is not None else [word]
+            yield word, []
+            if (key := next(rest, None)) is not None:
+                yield MASK, [key]
         else:
-            shown.append(f"{word.partition('=')[0]}={MASK}" if form == "equals" else f"-k{MASK}")
-    return tuple(shown)
+            start = f"{word.partition('=')[0]}=" if form == "equals" else "-k"
+            yield start + MASK, [word[len(start) :]]
 
 
 def _key_form(word: str) -> str | None:
@@ -71,10 +100,13 @@ def _key_form(word: str) -> str | None:
     return "joined" if word.startswith("-k") and len(word) > 2 else None
 
 
-def _mask_word(word: str) -> str:
+def _mask_word(word: str) -> tuple[str, list[str]]:
     if start := _setting(word):
-        return start + MASK  # to its end: a value may have blanks
-    return re.sub(_IN_LINE, rf"\1{MASK}", word, flags=re.IGNORECASE) if _has_blank(word) else word
+        return start + MASK, [word[len(start) :]]  # to its end: a value may have blanks
+    if not _has_blank(word):
+        return word, []
+    keys = [found[2] for found in re.finditer(_IN_LINE, word, re.IGNORECASE)]
+    return re.sub(_IN_LINE, rf"\1{MASK}", word, flags=re.IGNORECASE), keys
 
 
 def is_secret(variable: str) -> bool:

@@ -26,7 +26,8 @@ from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT, Popen
 from types import FrameType
 
-from taomagic.launcher.detached import MASK, Log, detach, write_json
+from taomagic.launcher.detached import Log, detach, write_json
+from taomagic.launcher.keys import MASKED_VARIABLE, unmasked, without_quotes
 
 #: Seconds after the engine's end during which output of its children is still waited for.
 DRAIN_S = 1.0
@@ -105,10 +106,12 @@ def run(directory: Path, ready: int) -> None:
     reserve = directory / ".reserve"
     try:
         reserve.write_bytes(b"\0" * 8192)
-        log = Log(directory / "log.txt", environ.get("TAOMAGIC_KEY", "").encode())
+        # What the record has stars for; the embedded engine's words have none, it takes its key from the environment.
+        masked = json.loads(environ.pop(MASKED_VARIABLE, "[]"))
+        log = Log(directory / "log.txt", [environ.get("TAOMAGIC_KEY", ""), *without_quotes(masked)])
         # In case a signal arrives before there is anything to pass it on to.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        engine = Engine(_with_key(record["engine_argv"], environ), record["cwd"], environ)
+        engine = Engine(unmasked(record["engine_argv"], masked), record["cwd"], environ)
     except OSError as error:
         os.write(ready, f"{error.strerror}: {error.filename or directory}".encode())
         return
@@ -137,12 +140,6 @@ def run(directory: Path, ready: int) -> None:
         reserve,
     )
     reserve.unlink(missing_ok=True)
-
-
-def _with_key(argv: list[str], environ: dict[str, str]) -> list[str]:
-    """Put the key in place of the stars that the record has for it; the embedded engine's argv has none."""
-    key = environ.get("TAOMAGIC_KEY", "")
-    return [word.replace(MASK, key) if MASK in word else word for word in argv]
 
 
 def main() -> int:

@@ -56,6 +56,16 @@ def test_run_runs_any_program(context: Context) -> None:
     assert run(context, "ssd", "run", "sh", "-c", "exit 9").exit_code == 9
 
 
+def test_every_key_of_several_reaches_the_program_and_no_record(context: Context) -> None:
+    line = f"printf '%s\\n' -k '{KEY}2' NGC_API_KEY='{KEY} 3' >keys; cat keys"
+    job = run(context, "ssd", "run", "sh", "-c", line)
+    assert job.exit_code == 0
+    for file in job.directory.iterdir():
+        assert KEY not in file.read_text(encoding="utf-8", errors="replace"), file.name
+    assert (context.cwd / "keys").read_text() == f"-k\n{KEY}2\nNGC_API_KEY={KEY} 3\n"
+    assert job.log_path.read_text(encoding="utf-8") == "-k\n********\nNGC_API_KEY=********\n"
+
+
 def test_key_reaches_the_program_and_no_record(context: Context) -> None:
     job = run(context, "ssd", "train", "-k", KEY, "-e", "x")
     for file in job.directory.iterdir():

@@ -300,7 +300,7 @@ def test_learning_rate_comes_from_status_json(context: Context, project: Path) -
 def test_full_disk_costs_lines_but_not_the_training(tmp_path: Path) -> None:
     from taomagic.launcher.detached import Log
 
-    log = Log(tmp_path / "log.txt", b"")
+    log = Log(tmp_path / "log.txt", [])
     log.write(b"one\n")
     real = log._file
     log._file = os.open("/dev/full", os.O_WRONLY)

@@ -20,6 +20,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
@@ -108,11 +109,11 @@ class Watch:
         Where the container is.
     container
         Its name or id.
-    key
+    keys
         What is masked in the log.
     """
 
-    def __init__(self, directory: Path, engine: Engine, container: str, key: bytes) -> None:
+    def __init__(self, directory: Path, engine: Engine, container: str, keys: Sequence[str]) -> None:
         self._directory, self._engine, self._container = directory, engine, container
         self._position = Position()
         noted = _read_json(directory / "position.json") or {}
@@ -121,7 +122,7 @@ class Watch:
             self._position = Position(str(noted.get("since", _NEVER)), 0)
             self._skip_entries = int(noted.get("entries", 0))
             skip_bytes = max(0, size - int(noted.get("offset", 0)))
-        self._log = Log(directory / "log.txt", key, skip=skip_bytes)
+        self._log = Log(directory / "log.txt", keys, skip=skip_bytes)
         self._stop_signal = "SIGTERM"
         self._wish = ""
         self._complained = False
@@ -312,7 +313,7 @@ def run(directory: Path, request: dict[str, Any], starter: IO[bytes] | None, rea
     directory
         The job's folder.
     request
-        ``endpoint`` (arguments of :class:`Endpoint`), ``container`` (its name), ``key``, ``stop_signal``.
+        ``endpoint`` (arguments of :class:`Endpoint`), ``container`` (its name), ``keys``, ``stop_signal``.
     starter
         Tells in one line, as soon as that is known, how the start went: an empty text where the container runs, else
         the engine's words for an image that doesn't hold the command. ``None`` for a container that ran before.
@@ -325,7 +326,7 @@ def run(directory: Path, request: dict[str, Any], starter: IO[bytes] | None, rea
     try:
         reserve.write_bytes(b"\0" * 8192)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        watch = Watch(directory, engine, name, str(request.get("key") or "").encode())
+        watch = Watch(directory, engine, name, [str(key) for key in request.get("keys") or ()])
         watch.install_handlers(str(request.get("stop_signal") or ""))
         write_json(directory / "process.json", {"supervisor": os.getpid(), "container": name})
     except OSError as error:

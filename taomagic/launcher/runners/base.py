@@ -41,11 +41,13 @@ class Runner(Protocol):
 def command_record(command: Command) -> dict[str, object]:
     """Return a command as a job's record holds it: its parts and the way to show it, the key nowhere in them."""
     bare = command.without_key()
-    key = command.key() or ""
+    keys = [key for key in command.secrets() if len(key) >= SHORTEST_KEY]
 
     def hide(text: str) -> str:
         # Somebody may have named a folder after the key; in a record that counts as told, too.
-        return text.replace(key, MASK) if len(key) >= SHORTEST_KEY else text
+        for key in keys:
+            text = text.replace(key, MASK)
+        return text
 
     return {
         "command": {

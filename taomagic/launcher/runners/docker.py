@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from taomagic.launcher.containers.api import Engine, EngineProblem
 from taomagic.launcher.containers.container import EngineFacts, create_body
 from taomagic.launcher.containers.endpoint import BadEndpoint, Endpoint
 from taomagic.launcher.containers.watching import Watcher
-from taomagic.launcher.keys import find_key
+from taomagic.launcher.keys import find_keys
 from taomagic.launcher.runners.base import command_record, status_file
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class DockerRunner:
                 release=catalog.release().name,
                 entrypoint=self._image.entrypoint,
             )
-            self._begin(name, body, watcher, command.key() or "")
+            self._begin(name, body, watcher, command.secrets())
         except BaseException:
             # An interrupt may come when the container runs already: nothing may go on without a record.
             watcher.cancel()
@@ -107,7 +107,7 @@ class DockerRunner:
 
         return Job(directory)
 
-    def _begin(self, name: str, body: dict[str, Any], watcher: Watcher, key: str) -> None:
+    def _begin(self, name: str, body: dict[str, Any], watcher: Watcher, keys: Sequence[str]) -> None:
         """Create the container, start it and have it watched."""
         try:
             # Before there is a container: if we are killed, the watcher tidies up.
@@ -115,7 +115,7 @@ class DockerRunner:
                 {
                     "endpoint": _endpoint_record(self._engine.endpoint),
                     "container": name,
-                    "key": key,
+                    "keys": list(keys),
                     "stop_signal": self._image.stop_signal,
                     "new": True,
                 }
@@ -150,17 +150,17 @@ def watch_again(directory: Path, record: Mapping[str, Any]) -> bool:
         reached.
     """
     name = container_name(directory.name)
-    key = ""
+    keys: tuple[str, ...] = ()
     try:
         engine = Engine(Endpoint(**record["endpoint"]))
         words = engine.get(f"/containers/{name}/json", timeout=10.0)["Config"].get("Cmd") or []
-        key = find_key(words) or ""  # so that it is masked in the rest of the log, too
+        keys = find_keys(words)  # so that it is masked in the rest of the log, too
     except BadEndpoint:
         return False
     except EngineProblem as problem:
         if problem.status != 404:
             return False
-    request = {"endpoint": record["endpoint"], "container": name, "key": key}
+    request = {"endpoint": record["endpoint"], "container": name, "keys": list(keys)}
     try:
         watcher = Watcher(directory, os.environ)
         watcher.send(request)

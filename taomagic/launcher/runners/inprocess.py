@@ -97,7 +97,7 @@ class InProcessRun:
             What the command raised, as it is.
         """
         release_last_failure()
-        log = Log(self.job.log_path, self._key.encode())
+        log = Log(self.job.log_path, [self._key])
         ended = {"exit_code": 1, "signal": None, "stopped": False}
         try:
             surroundings = _surroundings(self._context, self._environ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from taomagic.launcher import detached, processes, records
 from taomagic.launcher.command import Command
 from taomagic.launcher.context import Context
 from taomagic.launcher.job import Job
-from taomagic.launcher.keys import mask_key
+from taomagic.launcher.keys import MASKED_VARIABLE, mask_key, masked_keys, split_key
 from taomagic.launcher.runners.base import command_record, status_file
 
 #: Seconds that starting may take; a machine that swaps needs a few.
@@ -76,10 +77,15 @@ class ProcessRunner:
     def _argv(self, command: Command) -> list[str]:
         return [*self._program, *command.without_key().words]
 
+    def _masked(self, command: Command) -> tuple[str, ...]:
+        """Return what the arguments have stars for."""
+        return masked_keys(split_key(command.args)[0])
+
     def _environ(self, command: Command, context: Context, directory: Path) -> dict[str, str]:
         environ = dict(context.environ)
         if (key := command.key()) is not None:
             environ["TAOMAGIC_KEY"] = key
+        environ[MASKED_VARIABLE] = json.dumps(self._masked(command))
         environ["LAUNCHER_MOUNTS"] = str(directory / "mounts.json")
         # Not every sub-task has a results folder, and a record of what it did is wanted of each.
         environ["TAOMAGIC_STATUS_DIR"] = str(directory)
@@ -116,8 +122,8 @@ class ProcessRunner:
 class HostRunner(ProcessRunner):
     """Runs the program of the task's name on this machine, as NVIDIA's launcher does with ``TAO_DOCKER_DISABLE=1``.
 
-    That is for those who are inside NVIDIA's container already. The words, and the key among them, go to the program as
-    they were typed; the record holds stars in place of the key, and the supervisor puts it back.
+    That is for those who are inside NVIDIA's container already. The words, with the keys among them, go to the program
+    as they were typed; the record holds stars in place of the keys, and the supervisor puts them back.
     """
 
     where = "this machine"
@@ -125,3 +131,6 @@ class HostRunner(ProcessRunner):
     def _argv(self, command: Command) -> list[str]:
         program, *words = command.container_argv
         return [program, *mask_key(words)]
+
+    def _masked(self, command: Command) -> tuple[str, ...]:
+        return masked_keys(command.container_argv[1:])
