@@ -25,6 +25,7 @@ Nothing here reads or imitates NVIDIA's own encrypted files.
 from __future__ import annotations
 
 import io
+import itertools
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -52,6 +53,7 @@ from taomagic.engine.storage.header import (
 from taomagic.errors import ModelFileProblem
 
 CHUNK_BYTES = 1024 * 1024
+_PREFIX_BYTES = 7
 
 
 class Readable(Protocol):
@@ -60,6 +62,28 @@ class Readable(Protocol):
     def readinto(self, buffer: memoryview, /) -> int | None:
         """Fill the buffer with the next bytes; return how many, 0 at the end."""
         ...
+
+
+class _Salts:
+    """Gives each container its salt and nonce prefix: one salt for a process, under which no prefix comes twice.
+
+    So the key of a training's checkpoints is derived once. AES-GCM allows it, since key and nonce never recur together.
+    """
+
+    def __init__(self) -> None:
+        self._of_process = (0, b"", itertools.count())
+
+    def next(self) -> tuple[bytes, bytes]:
+        """Return the salt, and a prefix that no other container of this salt has."""
+        process, salt, numbers = self._of_process
+        # A process that was forked off gets a salt of its own.
+        if process != os.getpid():
+            salt, numbers = os.urandom(16), itertools.count(int.from_bytes(os.urandom(_PREFIX_BYTES)))
+            self._of_process = (os.getpid(), salt, numbers)
+        return salt, (next(numbers) % 256**_PREFIX_BYTES).to_bytes(_PREFIX_BYTES)
+
+
+_SALTS = _Salts()
 
 
 class EncryptingWriter:
@@ -79,7 +103,7 @@ class EncryptingWriter:
 
     def __init__(self, target: BinaryIO, kind: Kind, key: str, *, chunk_bytes: int = CHUNK_BYTES) -> None:
         require_key(key)
-        salt, prefix = os.urandom(16), os.urandom(7)
+        salt, prefix = _SALTS.next()
         cipher_key, key_check = derive(key, salt, *SCRYPT_COST)
         self._target = target
         self._start = target.tell()

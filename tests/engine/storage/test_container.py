@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 import subprocess
 import sys
 import tracemalloc
@@ -22,7 +23,7 @@ from taomagic.engine.storage.container import (
     read_header,
     write_container,
 )
-from taomagic.engine.storage.header import HEADER_BYTES, SCRYPT_COST, Kind
+from taomagic.engine.storage.header import HEADER_BYTES, SCRYPT_COST, Kind, parse_header
 from taomagic.errors import EnvironmentProblem, ModelFileProblem
 
 KEY = "nvidia_tlt"
@@ -198,6 +199,21 @@ def test_a_key_can_be_checked_without_reading_the_payload(tmp_path):
 
 def test_the_same_payload_never_gives_the_same_file():
     assert sealed(b"weights")[HEADER_BYTES:] != sealed(b"weights")[HEADER_BYTES:]
+
+
+def test_a_process_has_one_salt_and_no_nonce_twice():
+    """The key of a training's checkpoints is derived once; with a salt of its own, a fork can't repeat a nonce."""
+    headers = [parse_header(io.BytesIO(sealed(b"weights")), Path("model.tlt")) for _ in range(3)]
+    assert len({header.salt for header in headers}) == 1
+    assert len({header.nonce_prefix for header in headers}) == 3
+    receiver, sender = os.pipe()
+    if (child := os.fork()) == 0:
+        os.write(sender, container._SALTS.next()[0])
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(receiver, 16) not in {header.salt for header in headers}
+    os.close(receiver)
+    os.close(sender)
 
 
 def test_guessing_a_key_is_expensive():
