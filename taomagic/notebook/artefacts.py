@@ -109,7 +109,10 @@ def _folder(path: str) -> str:
 
 
 def _is_there(host: Callable[[str], Path], wanted: str, since: float) -> bool:
-    """Tell whether something of that name is there, isn't empty, and was written since."""
+    """Tell whether something of that name is there, isn't empty, and was written since.
+
+    The labels of an image on which nothing was found are an empty text.
+    """
     if not wanted:
         return True
     path = host(wanted)
@@ -123,4 +126,4 @@ def _was_written(path: Path, since: float) -> bool:
         facts = path.stat()
     except OSError:
         return False
-    return facts.st_size > 0 and facts.st_mtime >= since
+    return (facts.st_size > 0 or path.suffix == ".txt") and facts.st_mtime >= since
