@@ -16,6 +16,19 @@ from typing import Any, Literal
 from taomagic.project.paths import CONTAINER_ROOT
 
 Family = Literal["a", "b", "c"]
+#: What folders hold, in the words that people are shown.
+FOLDER_KINDS = (
+    "project",
+    "notebooks",
+    "data",
+    "experiment",
+    "specs",
+    "data specs",
+    "model specs",
+    "model",
+    "results",
+    "cache",
+)
 
 
 @dataclass(frozen=True)
@@ -25,7 +38,7 @@ class Folder:
     Parameters
     ----------
     what
-        What it holds, for people.
+        What it holds, one of :data:`FOLDER_KINDS`.
     host, source
         The variable on this machine (empty: none) and its place, a template.
     container, destination
@@ -73,7 +86,8 @@ class Row:
     envs
         ``Envs`` of the map.
     docker
-        Words of ``DockerOptions``: ``user`` (that of the caller), ``host`` (the network); ``None``: as in the family.
+        What of ``DockerOptions`` there is: ``user`` (that of the caller), ``host`` (the network); ``None``: as in the
+        family.
     shm_size
         Family B: the shared memory.
     """
@@ -94,7 +108,7 @@ class Row:
     key: str = ""
     constants: Mapping[str, str] = field(default_factory=dict)
     envs: Mapping[str, str] = field(default_factory=dict)
-    docker: str | None = None
+    docker: tuple[str, ...] | None = None
     shm_size: str = "16G"
 
 
@@ -113,13 +127,13 @@ TABLE: Mapping[str, Row] = {
     "dssd": Row(),
     "retinanet": Row(),
     "mask_rcnn": Row(),
-    "faster_rcnn": Row(envs={"CUDA_VISIBLE_DEVICES": "{GPU_INDEX}"}, docker=""),
-    "yolo_v3": Row(docker=""),
-    "yolo_v4": Row(docker=""),
-    "yolo_v4_16bit_grayscale": Row(of="yolo_v4", docker=""),
-    "yolo_v4_tiny": Row(docker=""),
+    "faster_rcnn": Row(envs={"CUDA_VISIBLE_DEVICES": "{GPU_INDEX}"}, docker=()),
+    "yolo_v3": Row(docker=()),
+    "yolo_v4": Row(docker=()),
+    "yolo_v4_16bit_grayscale": Row(of="yolo_v4", docker=()),
+    "yolo_v4_tiny": Row(docker=()),
     "unet": Row(
-        also=("unet_isbi",), docker="", constants={"PROJECT_DIR": "/workspace/iva/ngc-collaterals/cv/samples"}
+        also=("unet_isbi",), docker=(), constants={"PROJECT_DIR": "/workspace/iva/ngc-collaterals/cv/samples"}
     ),
     "classification": Row(),
     "classification_tf1": Row(),
@@ -131,14 +145,14 @@ TABLE: Mapping[str, Row] = {
         specs_at="{USER_EXPERIMENT_DIR}/byom_voc/specs",
     ),
     "classification_16bit": Row(of="classification_tf2", specs_at="{USER_EXPERIMENT_DIR}/tao_voc/specs"),
-    "efficientdet": Row(docker="user host"),
-    "efficientdet_tf1": Row(docker="user host"),
-    "efficientdet_tf2": Row(docker="user host"),
+    "efficientdet": Row(docker=("user", "host")),
+    "efficientdet_tf1": Row(docker=("user", "host")),
+    "efficientdet_tf2": Row(docker=("user", "host")),
     "lprnet": Row(data="data/openalpr"),
     "multitask_classification": Row(
         data="data/myntradataset", specs_at=f"{CONTAINER_ROOT}/classification/specs"
     ),
-    "pointpillars": Row(data="data/pointpillars", key="tlt_encode", docker=""),
+    "pointpillars": Row(data="data/pointpillars", key="tlt_encode", docker=()),
     "bpnet": Row(
         data="bpnet/data",
         data_variable="DATA_DIR",
@@ -171,19 +185,19 @@ TABLE: Mapping[str, Row] = {
                 "{USER_EXPERIMENT_DIR}/dataset_specs",
             ),
         ),
-        docker="",
+        docker=(),
     ),
-    "facenet": Row(data="facenet/data", docker=""),
+    "facenet": Row(data="facenet/data", docker=()),
     "fpenet": Row(
         data="fpenet/data",
         data_variable="DATA_DIR",
         data_mounted=True,
         constants={"NUM_KEYPOINTS": "80", "PROJECT_DIR": CONTAINER_ROOT},
-        docker="",
+        docker=(),
     ),
-    "gazenet": Row(data="gazenet/data", docker=""),
-    "gesturenet": Row(data="gesturenet/data", docker=""),
-    "heartratenet": Row(data="heartratenet/data", data_variable="HEARTRATENET_DATA", docker=""),
+    "gazenet": Row(data="gazenet/data", docker=()),
+    "gesturenet": Row(data="gesturenet/data", docker=()),
+    "heartratenet": Row(data="heartratenet/data", data_variable="HEARTRATENET_DATA", docker=()),
     # --- family B; a network that isn't here mounts data and NET/results, with `user` and the host's network
     "deformable_detr": _b(),
     "dino": _b(),
@@ -194,9 +208,9 @@ TABLE: Mapping[str, Row] = {
     "synthetic_object_detection": _b(
         of="retail_object_detection", folder="synthetic_dino", data="data/synthetic_dino"
     ),
-    "retail_object_recognition": _b(folder="ml_recognition", model="{net}/models", docker=""),
+    "retail_object_recognition": _b(folder="ml_recognition", model="{net}/models", docker=()),
     "ml_recog": _b(
-        also=("metric_learning_recognition",), folder="ml_recognition", model="{net}/models", docker=""
+        also=("metric_learning_recognition",), folder="ml_recognition", model="{net}/models", docker=()
     ),
     "centerpose": _b(data="data/centerpose"),
     "bevfusion": _b(
@@ -206,18 +220,18 @@ TABLE: Mapping[str, Row] = {
     ),
     "ocdnet": _b(data="data/ocdnet", data_at="/data/ocdnet"),
     "ocdnet_vit": _b(of="ocdnet", data="data/ocdnet_vit", data_at="/data/ocdnet_vit"),
-    "ocrnet": _b(data="data/ocrnet", results="{net}", docker=""),
-    "mal": _b(results="{net}", docker="host"),
-    "mask2former": _b(results="{net}", docker="host"),
+    "ocrnet": _b(data="data/ocrnet", results="{net}", docker=()),
+    "mal": _b(results="{net}", docker=("host",)),
+    "mask2former": _b(results="{net}", docker=("host",)),
     "mask2former_inst": _b(
-        of="mask2former", folder="mask2former", results="{net}", results_at="/results_inst", docker="host"
+        of="mask2former", folder="mask2former", results="{net}", results_at="/results_inst", docker=("host",)
     ),
     "action_recognition": _b(
         also=("action_recognition_net",),
         folder="actionrecognitionnet",
         data="data/{net}",
         results="{net}",
-        docker="",
+        docker=(),
     ),
     "pose_classification": _b(
         also=("pose_classification_net",),
@@ -225,7 +239,7 @@ TABLE: Mapping[str, Row] = {
         data="data/{net}",
         results="{net}",
         constants={"PROJECT_DIR": "{project}"},
-        docker="",
+        docker=(),
     ),
     "re_identification": _b(
         also=("re_identification_net",),
@@ -233,31 +247,31 @@ TABLE: Mapping[str, Row] = {
         data="data/{net}",
         results="{net}",
         model="data/{net}/model",
-        docker="",
+        docker=(),
     ),
-    "classification_pyt": _b(results="{net}", constants={"PROJECT_DIR": "{project}"}, docker=""),
+    "classification_pyt": _b(results="{net}", constants={"PROJECT_DIR": "{project}"}, docker=()),
     "classification_pyt_fm_ft": _b(
         of="classification_pyt",
         folder="cls_pyt_fm",
         data="",
         results="{net}",
         constants={"PROJECT_DIR": "{project}"},
-        docker="",
+        docker=(),
     ),
-    "optical_inspection": _b(data="data/{net}", model="{net}/model", docker=""),
-    "segformer": _b(data="data/segformer", results="{net}", docker=""),
+    "optical_inspection": _b(data="data/{net}", model="{net}/model", docker=()),
+    "segformer": _b(data="data/segformer", results="{net}", docker=()),
     "visual_changenet": _b(
         also=("visual_changenet_segmentation",),
         folder="changenet",
         data="data/{net}",
         model="{net}/model",
-        docker="",
+        docker=(),
     ),
     "visual_changenet_classification": _b(
         of="visual_changenet",
         folder="changenet-classify",
         data="data/{net}",
         model="{net}/model",
-        docker="",
+        docker=(),
     ),
 }

@@ -172,7 +172,7 @@ def _family_a(net: str, row: Row, key: str) -> Layout:
         ),
         *row.more,
     )
-    return Layout(net, "a", folders, _settings(key or "nvidia_tlt", row), row.envs, _options(row, "user"))
+    return Layout(net, "a", folders, _settings(key or "nvidia_tlt", row), row.envs, _options(row, ("user",)))
 
 
 def _family_b(net: str, row: Row, key: str) -> Layout:
@@ -199,7 +199,7 @@ def _family_b(net: str, row: Row, key: str) -> Layout:
     )
     # Training with several workers exchanges batches in shared memory, and Docker gives 64 MB.
     memory = {"shm_size": row.shm_size, "ulimits": {"memlock": -1, "stack": 67108864}}
-    options = {**memory, **_options(row, "user host")}
+    options = {**memory, **_options(row, ("user", "host"))}
     # A network of family A keeps its key where somebody wants these paths for it.
     default_key = "nvidia_tlt" if family_of(net) == "a" else "nvidia_tao"
     return Layout(net, "b", folders, _settings(key or default_key, row), row.envs, options)
@@ -216,8 +216,8 @@ def _family_c(net: str, row: Row, key: str) -> Layout:
     return Layout(net, "c", folders, {**_settings(key or "nvidia_tlt", row), "TAO_DOCKER_DISABLE": "1"})
 
 
-def _options(row: Row, default: str) -> dict[str, Any]:
-    words = (default if row.docker is None else row.docker).split()
+def _options(row: Row, default: tuple[str, ...]) -> dict[str, Any]:
+    words = default if row.docker is None else row.docker
     return {**({"user": ""} if "user" in words else {}), **({"network": "host"} if "host" in words else {})}
 
 

@@ -14,7 +14,7 @@ from taomagic.launcher import catalog
 from taomagic.launcher.context import Context
 from taomagic.project import nets
 from taomagic.project.environment import Environment, derive
-from taomagic.project.layout_table import TABLE
+from taomagic.project.layout_table import FOLDER_KINDS, TABLE
 from taomagic.project.layouts import NAMES
 from taomagic.project.mounts import read_mounts
 from taomagic.project.nets import is_placeholder
@@ -323,4 +323,6 @@ def test_names_lead_to_one_row_each() -> None:
     for net, row in TABLE.items():
         assert row.of == "" or TABLE[row.of].of == ""
         assert row.of == "" or row.family == TABLE[row.of].family
-        assert derive(net, Path("/nb"), {"HOME": "/h"}).net == net
+        environment = derive(net, Path("/nb"), {"HOME": "/h"})
+        assert environment.net == net
+        assert {folder.what for folder in environment.folders} <= set(FOLDER_KINDS)

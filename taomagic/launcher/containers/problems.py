@@ -46,7 +46,7 @@ _START_KINDS = (
         r"mounts denied|is not shared from the host|bind source path does not exist|invalid mount config|"
         r"error mounting",
     ),
-    ("limit", r"error setting rlimit"),
+    ("limit", r"\brlimits?\b"),
     ("user", r"unable to find (?:user|group) "),
     ("network", r"network \S+ not found"),
     ("port", r"port is already allocated|address already in use"),
