@@ -364,13 +364,17 @@ def _mounts(layout: Layout, folders: tuple[Folder, ...], variables: Mapping[str,
 
 
 def _family_notes(net: str, family: Family, sign: str) -> Iterator[str]:
-    if sign and family != layouts.family_of(net):
+    own = layouts.family_of(net)
+    if sign and family != own:
         yield (
             f"Path family {family} ({layouts.FAMILY_SIGNS[family]}), because {sign} is set. "
-            f"Another one: --family {layouts.family_of(net)}"
+            f"Another one: --family {own}"
         )
-    elif family != "a":
+        return
+    if family != "a":
         yield f"Path family {family}: {layouts.FAMILY_SIGNS[family]}"
+    if family != own and net in layouts.NAMES:
+        yield f"NVIDIA's own notebook for {net} is of path family {own} ({layouts.FAMILY_SIGNS[own]})."
 
 
 def _warnings(variables: Mapping[str, Variable], project: Path, environ: Mapping[str, str]) -> Iterator[str]:

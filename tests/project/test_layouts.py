@@ -191,6 +191,7 @@ def test_a_family_that_is_named_counts_more_than_what_is_set(tmp_path: Path) -> 
     assert environment.values()["HOST_DATA_DIR"] == str(tmp_path / "data")
     assert environment.values()["KEY"] == "nvidia_tlt"
     assert (str(tmp_path / "ssd" / "results"), "/results") in environment.mounts.mounts
+    assert any("own notebook for ssd is of path family a" in note for note in environment.notes)
     # … and the data argument means the data folder, whatever its variable is called.
     moved = derive("ssd", tmp_path, environ, None, {"LOCAL_DATA_DIR": "/big"}, family="b")
     assert ("/big", "/data") in moved.mounts.mounts
