@@ -354,13 +354,15 @@ def _mounts(layout: Layout, folders: tuple[Folder, ...], variables: Mapping[str,
             mounts.append((each.source, each.destination))
     values = {name: variable.value for name, variable in variables.items()}
     envs = {name: template.format_map(values) for name, template in layout.envs.items()}
-    options = dict(layout.options)
-    if "user" in options:
-        if hasattr(os, "getuid"):
-            options["user"] = f"{os.getuid()}:{os.getgid()}"
-        else:
-            del options["user"]
-    return MountMap(tuple(dict.fromkeys(mounts)), envs, options)
+    options = {name: value or _caller() for name, value in layout.options.items()}
+    return MountMap(
+        tuple(dict.fromkeys(mounts)), envs, {name: value for name, value in options.items() if value}
+    )
+
+
+def _caller() -> str:
+    """Return ``UID:GID`` of whoever runs this; nothing where a system has no such numbers."""
+    return f"{os.getuid()}:{os.getgid()}" if hasattr(os, "getuid") else ""
 
 
 def _family_notes(net: str, family: Family, sign: str) -> Iterator[str]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,11 @@ def test_what_the_person_set_is_kept_and_said(notebook: Path, environ: dict[str,
         "argument",
     )
     assert variables["LOCAL_EXPERIMENT_DIR"].source == "default"
+
+
+def test_files_belong_to_who_runs_the_command(notebook: Path, environ: dict[str, str]) -> None:
+    options = derive("ssd", notebook, environ).mounts.docker_options
+    assert options == {"user": f"{os.getuid()}:{os.getgid()}"}
 
 
 def test_data_outside_the_project_gets_a_mount(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from taomagic.errors import EnvironmentProblem
 from taomagic.launcher import catalog
 from taomagic.launcher.context import Context
+from taomagic.project import environment as environment_module
 from taomagic.project import nets
 from taomagic.project.environment import Environment, derive
 from taomagic.project.layout_table import FOLDER_KINDS, TABLE
@@ -39,8 +39,7 @@ ONLY_THE_PERSON_KNOWS = {
 
 @pytest.fixture(autouse=True)
 def _user(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "getuid", lambda: 1000)
-    monkeypatch.setattr(os, "getgid", lambda: 1000)
+    monkeypatch.setattr(environment_module, "_caller", lambda: "1000:1000")
 
 
 def environ_of(notebook: dict[str, Any]) -> dict[str, str]:
