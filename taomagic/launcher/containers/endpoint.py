@@ -68,6 +68,10 @@ class Endpoint:
     def __repr__(self) -> str:
         return f"<Endpoint {self.url}>"
 
+    def as_record(self) -> dict[str, str | bool]:
+        """Return the arguments that make the same one, for another process."""
+        return {"url": self.url, "tls_dir": self.tls_dir, "verify": self.verify}
+
     @property
     def local(self) -> bool:
         """Whether the engine sees the files of this machine: one behind a unix socket does."""

@@ -18,6 +18,7 @@ from taomagic.launcher.containers.api import EngineProblem
 from taomagic.launcher.containers.container import create_body
 from taomagic.launcher.containers.engine import connect
 from taomagic.launcher.containers.problems import explain
+from taomagic.launcher.containers.shell_guard import removed_at_the_end
 from taomagic.launcher.containers.starting import prepare
 from taomagic.launcher.context import Context
 from taomagic.launcher.launch import PullView
@@ -88,17 +89,16 @@ def open_shell(command: Command, context: Context, pull_view: PullView | None = 
     # A terminal that is closed doesn't end a shell in a container.
     for number in (signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, _leave)
-    try:
-        begin.create(engine, name, body)
-        # A socket that we found by ourselves, `docker` may not find; DOCKER_HOST and contexts it knows as we do.
-        environ = dict(context.environ)
-        if engine.endpoint.local:
-            environ["DOCKER_HOST"] = engine.endpoint.url
+    # A socket that we found by ourselves, `docker` may not find; DOCKER_HOST and contexts it knows as we do.
+    environ = dict(context.environ)
+    if engine.endpoint.local:
+        environ["DOCKER_HOST"] = engine.endpoint.url
+    with removed_at_the_end(engine.endpoint, name, environ):
+        try:
+            begin.create(engine, name, body)
+        except EngineProblem as problem:
+            raise explain(problem, "open the shell", image=image_name) from None
         return subprocess.run(["docker", "start", "-a", "-i", name], env=environ, check=False).returncode
-    except EngineProblem as problem:
-        raise explain(problem, "open the shell", image=image_name) from None
-    finally:
-        begin.remove(engine, name)
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:

@@ -77,7 +77,7 @@ class DockerRunner:
                 "engine_argv": [],
                 "where": self._image_name,
                 "why": self._why,
-                "endpoint": _endpoint_record(endpoint),
+                "endpoint": endpoint.as_record(),
                 **(status_file(command, context) if endpoint.local else {}),
             },
             context.mounts,
@@ -113,7 +113,7 @@ class DockerRunner:
             # Before there is a container: if we are killed, the watcher tidies up.
             watcher.send(
                 {
-                    "endpoint": _endpoint_record(self._engine.endpoint),
+                    "endpoint": self._engine.endpoint.as_record(),
                     "container": name,
                     "keys": list(keys),
                     "stop_signal": self._image.stop_signal,
@@ -168,7 +168,3 @@ def watch_again(directory: Path, record: Mapping[str, Any]) -> bool:
     except EnvironmentProblem:
         return False
     return True
-
-
-def _endpoint_record(endpoint: Endpoint) -> dict[str, object]:
-    return {"url": endpoint.url, "tls_dir": endpoint.tls_dir, "verify": endpoint.verify}

@@ -97,16 +97,19 @@ def _wait_for(terminal: int, text: bytes) -> None:
             time.sleep(0.1)
 
 
-def test_shell_leaves_nothing_behind_when_its_terminal_is_closed(
-    clean_docker: Docker, busybox_image: str, tmp_path: Path
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGHUP, 128 + signal.SIGHUP), (signal.SIGKILL, -signal.SIGKILL)]
+)
+def test_shell_leaves_nothing_behind_when_its_terminal_is_closed_or_it_is_killed(
+    clean_docker: Docker, busybox_image: str, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     of_this_test = f"taomagic.project={tmp_path}"
     try:
         with _shell(tmp_path, {**clean_docker.environ, "TAOMAGIC_IMAGE": busybox_image}) as (shell, terminal):
             _wait_for(terminal, b"# ")
             assert clean_docker.containers(of_this_test)
-            shell.send_signal(signal.SIGHUP)
-            assert shell.wait(20) == 128 + signal.SIGHUP
+            shell.send_signal(number)
+            assert shell.wait(20) == code
             deadline = time.monotonic() + 20
             while clean_docker.containers(of_this_test) and time.monotonic() < deadline:
                 time.sleep(0.1)
