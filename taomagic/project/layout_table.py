@@ -200,9 +200,9 @@ TABLE: Mapping[str, Row] = {
     "heartratenet": Row(data="heartratenet/data", data_variable="HEARTRATENET_DATA", docker=()),
     # --- family B; a network that isn't here mounts data and NET/results, with `user` and the host's network
     "deformable_detr": _b(),
-    "dino": _b(),
+    "dino": _b(also=("dino_distillation",)),
     "rtdetr": _b(),
-    "grounding_dino": _b(more=(_CACHE,), shm_size="64G"),
+    "grounding_dino": _b(also=("finetune_grounding_dino",), more=(_CACHE,), shm_size="64G"),
     "mask_grounding_dino": _b(more=(_CACHE,), shm_size="64G"),
     "retail_object_detection": _b(model="{net}/models"),
     "synthetic_object_detection": _b(
@@ -212,7 +212,7 @@ TABLE: Mapping[str, Row] = {
     "ml_recog": _b(
         also=("metric_learning_recognition",), folder="ml_recognition", model="{net}/models", docker=()
     ),
-    "centerpose": _b(data="data/centerpose"),
+    "centerpose": _b(also=("centerpose_synthetic",), data="data/centerpose"),
     "bevfusion": _b(
         data="data/bevfusion",
         more=(Folder("cache", "LOCAL_CACHE_DIR", "{home}/.cache", "", "/.cache"),),
@@ -220,7 +220,7 @@ TABLE: Mapping[str, Row] = {
     ),
     "ocdnet": _b(data="data/ocdnet", data_at="/data/ocdnet"),
     "ocdnet_vit": _b(of="ocdnet", data="data/ocdnet_vit", data_at="/data/ocdnet_vit"),
-    "ocrnet": _b(data="data/ocrnet", results="{net}", docker=()),
+    "ocrnet": _b(also=("ocrnet_vit",), data="data/ocrnet", results="{net}", docker=()),
     "mal": _b(results="{net}", docker=("host",)),
     "mask2former": _b(results="{net}", docker=("host",)),
     "mask2former_inst": _b(
@@ -242,7 +242,7 @@ TABLE: Mapping[str, Row] = {
         docker=(),
     ),
     "re_identification": _b(
-        also=("re_identification_net",),
+        also=("re_identification_net", "reidentificationnet_resnet", "reidentificationnet_swin"),
         folder="reidentificationnet",
         data="data/{net}",
         results="{net}",
@@ -261,7 +261,7 @@ TABLE: Mapping[str, Row] = {
     "optical_inspection": _b(data="data/{net}", model="{net}/model", docker=()),
     "segformer": _b(data="data/segformer", results="{net}", docker=()),
     "visual_changenet": _b(
-        also=("visual_changenet_segmentation",),
+        also=("visual_changenet_segmentation", "visual_changenet_segmentation_mvtec"),
         folder="changenet",
         data="data/{net}",
         model="{net}/model",

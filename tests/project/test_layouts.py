@@ -79,6 +79,10 @@ def test_variables_and_map_are_those_of_nvidias_notebook(notebook: dict[str, Any
     environment = derive(net, Path("/nb"), environ, None, {"LOCAL_PROJECT_DIR": "/proj"})
     check(environment, notebook)
     assert environment.family == ("a" if notebook["map_variable"] == "drive_map" else "b")
+    # The notebook's own name does as well, where it isn't that of several.
+    if (name := Path(notebook["notebook"]).stem) not in {"classification", "efficientdet"}:
+        named = derive(name, Path("/nb"), {"HOME": "/home/u"}, None, {"LOCAL_PROJECT_DIR": "/proj"})
+        assert (named.values(), named.mounts) == (environment.values(), environment.mounts)
     # In NVIDIA's own folders the network needn't be named.
     folder = Path("/samples", notebook["notebook"]).parent
     guessed = derive(None, folder, {**environ, "NOTEBOOK_ROOT": "/nb"}, None, {"LOCAL_PROJECT_DIR": "/proj"})
