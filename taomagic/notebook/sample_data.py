@@ -16,7 +16,7 @@ from taomagic.notebook.scene_archive import layout
 _SIZE = (1248, 384)
 _ADDRESS = "https://kitti.invalid/"
 _DATA_PROGRAMS = ("wget", "curl", "sha256sum", "sudo")
-_OTHER_PROGRAMS = ("ngc", "pip", "pip3")
+_OTHER_PROGRAMS = ("gdown", "ngc", "pip", "pip3")
 _WIDTH = re.compile(r"^\s*output_(?:image_)?width\s*:\s*(\d+)", re.MULTILINE)
 _HEIGHT = re.compile(r"^\s*output_(?:image_)?height\s*:\s*(\d+)", re.MULTILINE)
 _MULTIPLIER = re.compile(r"^\s*width_multiplier\s*:\s*(\d*\.?\d+)", re.MULTILINE)

@@ -5,6 +5,7 @@ They are started by small scripts in a folder on the run's PATH; :mod:`taomagic.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -13,10 +14,12 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
 
 from taomagic.errors import TaoError
+from taomagic.notebook.packing import ENDINGS, is_ours, name_in, write_tar, write_zip
 from taomagic.notebook.scene_archive import members
 
 IMAGES, LABELS, NGC_CLI = "data_object_image_2.zip", "data_object_label_2.zip", "ngccli_cat_linux.zip"
@@ -26,8 +29,6 @@ KITTI_SHA256 = {
     IMAGES: "351c5a2aa0cd9238b50174a3a62b846bc5855da256b82a196431d60ff8d43617",
     LABELS: "4efc76220d867e1c31bb980bbf8cbc02599f02a9cb4350effa98dbb04aaed880",
 }
-#: Begins the comment in an archive of ours; the archive's name follows.
-MARK = b"taomagic stand-in: "
 #: Notebooks show the label of image 110, and list the first test images.
 COUNTS = {"training": 120, "val": 12, "testing": 12}
 _NO_VALUE_WGET = re.compile(r"-[qcN]+|-nv|-nc|--(?!output-document|directory-prefix)[a-z-]+(=.*)?")
@@ -39,7 +40,7 @@ def main(name: str, place: str, args: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     name
-        ``wget``, ``curl``, ``ngc``, ``pip``, ``pip3``, ``sha256sum``, ``sudo`` or ``unzip``.
+        ``wget``, ``gdown``, ``curl``, ``ngc``, ``pip``, ``pip3``, ``sha256sum``, ``sudo`` or ``unzip``.
     place
         The folder of the run.
     args
@@ -121,19 +122,35 @@ def _curl(here: Path, name: str, words: Sequence[str]) -> int:
 def _download(
     here: Path, name: str, words: Sequence[str], addresses: Sequence[str], folder: str, target: str
 ) -> int:
-    kinds = {address: _kind(f"{address} {target}") for address in addresses}
-    if not addresses or not all(kinds.values()):
+    paths: dict[Path, Callable[[], tuple[Path, str] | None]] = {}
+    for address in addresses:
+        kind = _kind(f"{address} {target}")
+        path = Path(target) if target else Path(folder) / (kind or PurePosixPath(urlsplit(address).path).name)
+        if kind:
+            paths[path] = functools.partial(archive, here, kind)
+        elif path.name.endswith(ENDINGS) and _is_for_data(path) and by_name(here, path.name):
+            paths[path] = functools.partial(by_name, here, path.name)
+        else:
+            return _pass_on(here, name, words)
+    if not paths:
         return _pass_on(here, name, words)
-    for kind in kinds.values():
-        path = Path(target) if target else Path(folder) / kind
+    for path, answer in paths.items():
         if path.exists() and not is_ours(path):
             _say(name, f"{path} is there already and stays as it is.")
             continue
-        source, what = archive(here, kind)
+        found = answer()
+        assert found is not None
+        source, what = found
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, path)
         _say(name, f"nothing was downloaded. {path} holds {what}.")
     return 0
+
+
+def _is_for_data(path: Path) -> bool:
+    """Tell whether a file belongs in the data folder of a notebook."""
+    folders = filter(None, (os.environ.get(name) for name in ("LOCAL_DATA_DIR", "HOST_DATA_DIR", "DATA_DIR")))
+    return any(path.absolute().is_relative_to(Path(folder).absolute()) for folder in folders)
 
 
 def _kind(text: str) -> str:
@@ -153,7 +170,7 @@ def by_name(here: Path, name: str) -> tuple[Path, str] | None:
     here
         The folder of the run.
     name
-        KITTI's names mean KITTI's archives; any other ``.zip`` holds scenes in the layout that the specs describe.
+        KITTI's names mean KITTI's archives; any other archive holds scenes in the layout that the specs describe.
 
     Returns
     -------
@@ -171,15 +188,17 @@ def by_name(here: Path, name: str) -> tuple[Path, str] | None:
         given = Path(config["data"]) / name
         return (given, f"the archive in {config['data']}") if given.is_file() else None
     layout = config["layout"]
-    if not layout or not name.endswith(".zip"):
+    suffix = next((suffix for suffix in ENDINGS if name.endswith(suffix)), "")
+    if not layout or not suffix:
         return None
-    path = here / "mirror" / "scenes.zip"
+    path = here / "mirror" / f"scenes{suffix}"
     folders = layout["folders"]
     if not path.exists():
         data = here / "mirror" / "scenes"
-        counts = {split: COUNTS[split] if split in folders else 0 for split in COUNTS}
-        _draw(data, config["size"], **counts)
-        _zip(path, members(data, folders, layout["classes"]))
+        if not data.is_dir():
+            counts = {split: COUNTS[split] if split in folders else 0 for split in COUNTS}
+            _draw(data, config["size"], **counts)
+        (write_zip if suffix == ".zip" else write_tar)(path, members(data, folders, layout["classes"]))
     width, height = config["size"]
     counts_told = ", ".join(f"{COUNTS[split]} in {images}" for split, (images, _) in folders.items())
     return path, f"drawn scenes labelled as the specs have it: {counts_told}, {width}x{height} pixels"
@@ -199,7 +218,7 @@ def archive(here: Path, kind: str) -> tuple[Path, str]:
     if kind == NGC_CLI:
         if not path.exists():
             script = (here / "bin" / "ngc").read_text(encoding="utf-8")
-            _zip(path, {member: script.encode() for member in ("ngc-cli/ngc", "ngc")}, executable=True)
+            write_zip(path, {member: script.encode() for member in ("ngc-cli/ngc", "ngc")}, executable=True)
         return path, "a program that answers as NVIDIA's NGC does, with what is here"
     config = json.loads((here / CONFIG).read_text(encoding="utf-8"))
     given = config["data"]
@@ -211,7 +230,7 @@ def archive(here: Path, kind: str) -> tuple[Path, str]:
     if not path.exists():
         folders = ("training/image_2", "testing/image_2") if kind == IMAGES else ("training/label_2",)
         files = [file for folder in folders for file in sorted((data / folder).glob("*.*"))]
-        _zip(path, {str(file.relative_to(data)): file for file in files})
+        write_zip(path, {str(file.relative_to(data)): file for file in files})
     width, height = config["size"]
     return path, (
         f"the files in {given}" if given
@@ -220,39 +239,11 @@ def archive(here: Path, kind: str) -> tuple[Path, str]:
     )  # fmt: skip
 
 
-def _zip(path: Path, content: Mapping[str, bytes | Path], *, executable: bool = False) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}")
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as file:
-        file.comment = MARK + path.name.encode()
-        for name, member in content.items():
-            if isinstance(member, Path):
-                file.write(member, name)
-            else:
-                info = zipfile.ZipInfo(name)
-                info.external_attr = (0o755 if executable else 0o644) << 16
-                file.writestr(info, member)
-    temporary.replace(path)
-
-
-def is_ours(path: Path) -> bool:
-    """Tell whether a file is an archive that a stand-in made."""
-    return bool(_name_in(path))
-
-
-def _name_in(path: Path) -> str:
-    """Return which archive of ours a file is; empty for other files."""
-    try:
-        with zipfile.ZipFile(path) as file:
-            return file.comment.removeprefix(MARK).decode() if file.comment.startswith(MARK) else ""
-    except (OSError, zipfile.BadZipFile):
-        return ""
-
-
 def _sha256sum(here: Path, name: str, words: Sequence[str]) -> int:
-    if not words or not any(_name_in(Path(word)) in KITTI_SHA256 for word in words):
+    if not words or not any(name_in(Path(word)) in KITTI_SHA256 for word in words):
         return _pass_on(here, name, words)
     for word in words:
-        known = KITTI_SHA256.get(_name_in(Path(word)))
+        known = KITTI_SHA256.get(name_in(Path(word)))
         if known:
             _say(name, f"{word} isn't KITTI's; the checksum is the one that the notebook expects.")
         elif word.startswith("-"):
@@ -382,6 +373,7 @@ def _sudo(_here: Path, name: str, words: Sequence[str]) -> int:
 
 _PROGRAMS = {
     "wget": _wget,
+    "gdown": _wget,
     "curl": _curl,
     "sha256sum": _sha256sum,
     "unzip": _unzip,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -123,6 +124,40 @@ def test_drawn_scenes_are_called_after_the_classes_of_the_specs(tmp_path: Path) 
     named = [line.split() for line in label.decode().splitlines()]
     assert [row[0] for row in named] == ["cart", "forklift", "cart", "cone", "fire_extinguisher", "DontCare"]
     assert all(row[1:] == rest.split() for row in named)
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("wget", ["--quiet", "https://example.invalid/a/scenes.tar.gz?x=1", "-P", "data"]),
+        ("gdown", ["--id", "1AbC", "-O", "data/scenes.tar.gz"]),
+        ("curl", ["-L", "https://example.invalid/download", "-o", "data/scenes.tar.gz"]),
+    ],
+)
+def test_a_downloaded_data_set_is_answered_by_the_layout_of_the_specs(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    program: str,
+    words: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "specs").mkdir()
+    for name, text in ssd_notebooks.specs("colab-5.0").items():
+        (tmp_path / "specs" / name).write_text(text)
+    sample_data.put_in(tmp_path, tmp_path, None, "")
+    drawn = tmp_path / "mirror/scenes/training"
+    for folder in ("image_2", "label_2"):
+        (drawn / folder).mkdir(parents=True)
+        (drawn / folder / "000000.txt").write_text("Car 0 0 0 1 2 3 4\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATA_DIR", "data/")
+    assert stand_ins.main(program, str(tmp_path), words) == 0
+    assert "nothing was downloaded" in capsys.readouterr().err
+    with tarfile.open("data/scenes.tar.gz") as file:
+        assert sorted(file.getnames()) == ["train/images/000000.txt", "train/labels/000000.txt"]
+    Path("data/scenes.tar.gz").write_text("own")
+    assert stand_ins.main(program, str(tmp_path), words) == 0
+    assert Path("data/scenes.tar.gz").read_text() == "own"
 
 
 def test_an_old_python_is_there_where_a_notebook_calls_it(
