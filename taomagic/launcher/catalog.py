@@ -240,7 +240,8 @@ def networks() -> frozenset[str]:
     """Return the networks that ``%tao_env`` knows: those with a row of their own, and all tasks of the catalog."""
     from taomagic.project.layouts import NAMES
 
-    return (_catalog_tasks("model") - {"converter", "augment"}).union(NAMES)
+    tasks = _catalog_tasks("model") - {"converter", "augment"}
+    return frozenset(task.replace("-", "_") for task in tasks).union(NAMES)
 
 
 @cache

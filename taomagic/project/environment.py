@@ -19,7 +19,7 @@ from taomagic.project.given import Given, Side, Source
 from taomagic.project.layout_table import Family, Folder
 from taomagic.project.layouts import Layout
 from taomagic.project.mounts import FILE_NAME, MountMap, home_folder, home_map, keep_foreign, read_mounts
-from taomagic.project.paths import CONTAINER_ROOT
+from taomagic.project.paths import CONTAINER_ROOT, OTHER_ROOT
 
 
 @dataclass(frozen=True)
@@ -199,13 +199,14 @@ class Environment:
         if not self.mount_file.is_file():
             return MountMap()
         before = read_mounts(self.mount_file)
-        projects = {source for source, destination in before.mounts if destination == CONTAINER_ROOT}
+        places = (CONTAINER_ROOT, OTHER_ROOT)
+        projects = {source for source, destination in before.mounts if destination in places}
         # A copied project brings the map of the original along; its folders must not be used by mistake.
         others = [Path(source).expanduser() for source in projects - {str(self.project_dir)}]
         mounts = tuple(
             (source, destination)
             for source, destination in before.mounts
-            if not (others and destination.startswith(CONTAINER_ROOT))
+            if not (others and destination.startswith(places))
             and not any(Path(source).expanduser().is_relative_to(other) for other in others)
             and Path(source).expanduser().exists()
         )

@@ -3,8 +3,8 @@
 Places are templates: ``{project}``, ``{notebook}``, ``{home}``, ``{repository}``, and the value of any variable in
 front of it, by its name. In the columns of family B, ``{net}`` is the experiment's folder.
 
-Source: the variables and maps of the 57 notebooks of TAO 5.5 that write one, and those of TAO 7.0 and of the Colab
-edition for what the rules say.
+Source: the variables and maps of the 57 notebooks of TAO 5.5 that write one, of six that came with TAO 6 and 7, and of
+the Colab edition.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from taomagic.project.paths import CONTAINER_ROOT
+from taomagic.project.paths import CONTAINER_ROOT, OTHER_ROOT
 
 Family = Literal["a", "b", "c"]
 #: What folders hold, in the words that people are shown.
@@ -71,8 +71,8 @@ class Row:
         The experiment's folder in the project, where it isn't the row's name.
     data, data_variable, data_at, data_mounted
         Where the data lies in the project; its variable and place in the container; whether it has a mount of its own.
-    specs_at
-        Where the specs lie in the container.
+    project_at, specs_at
+        Where project and specs lie in the container.
     results, results_at
         Family B: where results lie in the project and in the container.
     model
@@ -100,6 +100,7 @@ class Row:
     data_variable: str = ""
     data_at: str = ""
     data_mounted: bool = False
+    project_at: str = CONTAINER_ROOT
     specs_at: str = ""
     results: str = ""
     results_at: str = "/results"
@@ -112,7 +113,11 @@ class Row:
     shm_size: str = "16G"
 
 
+# Two spellings of one thing.
 _CACHE = Folder("cache", "", "~/.cache", "", "/.cache")
+
+
+_NAMED_CACHE = Folder("cache", "LOCAL_CACHE_DIR", "{home}/.cache", "", "/.cache")
 
 
 def _b(**different: Any) -> Row:
@@ -215,8 +220,33 @@ TABLE: Mapping[str, Row] = {
     "centerpose": _b(also=("centerpose_synthetic",), data="data/centerpose"),
     "bevfusion": _b(
         data="data/bevfusion",
-        more=(Folder("cache", "LOCAL_CACHE_DIR", "{home}/.cache", "", "/.cache"),),
+        more=(_NAMED_CACHE,),
         envs={"TAO_TOOLKIT_CACHE": "/.cache"},
+    ),
+    "stylegan_xl": _b(
+        data="{net}/data", more=(_NAMED_CACHE,), envs={"TAO_TOOLKIT_CACHE": "/.cache"}, docker=("host",)
+    ),
+    "sparse4d": _b(model="data/{net}/model", docker=("host",)),
+    "cosmos_embed1": _b(data="data/msrvtt", model="{net}", shm_size="64G", docker=("host",)),
+    "clip": _b(data="data/{net}", results="clip_results", docker=()),
+    "nvdinov2": _b(
+        also=("nvdinov2_cats",),
+        project_at=OTHER_ROOT,
+        data_at=f"{OTHER_ROOT}/data",
+        specs_at=f"{OTHER_ROOT}/specs",
+        results="results",
+        results_at=f"{OTHER_ROOT}/results",
+        more=(
+            Folder(
+                "model",
+                "HOST_MODEL_DIR",
+                "{project}/model",
+                "MODEL_DIR",
+                f"{OTHER_ROOT}/model",
+                mounted=False,
+            ),
+        ),
+        docker=(),
     ),
     "ocdnet": _b(data="data/ocdnet", data_at="/data/ocdnet"),
     "ocdnet_vit": _b(of="ocdnet", data="data/ocdnet_vit", data_at="/data/ocdnet_vit"),

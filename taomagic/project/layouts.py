@@ -139,14 +139,14 @@ def _settings(key: str, row: Row) -> dict[str, str]:
     return {"KEY": key, "NUM_GPUS": "1", "GPU_INDEX": "0", **row.constants}
 
 
-def _project(destination: str = CONTAINER_ROOT) -> Folder:
+def _project(destination: str) -> Folder:
     return Folder("project", "LOCAL_PROJECT_DIR", "{project}", "", destination)
 
 
 def _family_a(net: str, row: Row, key: str) -> Layout:
     folder = row.folder or net
     folders = (
-        _project(),
+        _project(row.project_at),
         Folder(
             "data",
             "LOCAL_DATA_DIR",
@@ -184,7 +184,7 @@ def _family_b(net: str, row: Row, key: str) -> Layout:
 
     model = Folder("model", "HOST_MODEL_DIR", place(row.model), "MODEL_DIR", "/model")
     folders = (
-        _project(),
+        _project(row.project_at),
         Folder("data", "HOST_DATA_DIR", place(row.data), "DATA_DIR", row.data_at or "/data"),
         *((model,) if row.model else ()),
         Folder("specs", "HOST_SPECS_DIR", "{notebook}/specs", "SPECS_DIR", row.specs_at or "/specs"),

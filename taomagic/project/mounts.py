@@ -17,7 +17,7 @@ from typing import Any
 
 from taomagic.errors import EnvironmentProblem
 from taomagic.project.docker_options import check_options
-from taomagic.project.paths import CONTAINER_ROOT, PathMap, is_missing, read_pairs
+from taomagic.project.paths import PathMap, is_missing, read_pairs
 
 #: The top-level keys; any other is a KeyError in NVIDIA's launcher.
 KEYS = ("Mounts", "Envs", "DockerOptions")
@@ -234,7 +234,7 @@ def find_mounts(environ: Mapping[str, str]) -> Path | None:
 def keep_foreign(path: Path) -> list[str]:
     """Copy a ``~/.tao_mounts.json`` that someone else wrote to ``….bak`` before it is replaced, and say so.
 
-    A map is ours when the project that it mounts holds all of its mounts in a map of its own.
+    A map is ours when a folder that it mounts, the project, holds all of its mounts in a map of its own.
     """
     if not path.is_file():
         return []
@@ -259,8 +259,13 @@ def keep_foreign(path: Path) -> list[str]:
 def _is_ours(path: Path) -> bool:
     try:
         mounts = read_mounts(path).mounts
-        project = next(source for source, destination in mounts if destination == CONTAINER_ROOT)
-        own = Path(project) / FILE_NAME
-        return own.resolve() == path.resolve() or set(mounts) <= set(read_mounts(own).mounts)
-    except (EnvironmentProblem, StopIteration):
+    except EnvironmentProblem:
         return False
+    for source, _ in mounts:
+        own = Path(source) / FILE_NAME
+        try:
+            if own.resolve() == path.resolve() or set(mounts) <= set(read_mounts(own).mounts):
+                return True
+        except EnvironmentProblem:
+            continue
+    return False

@@ -13,7 +13,7 @@ from taomagic.project.paths import is_folder
 
 #: Project folders that NVIDIA's notebooks ship with; they count only where they exist.
 SHIPPED_PROJECTS = frozenset({"/data/tlt-experiments", "/workspace/tao-experiments"})
-_PLACEHOLDER = re.compile(r"(?i:FIXME)(?:/|$)|/path/to(?:/|$)|YOUR_|<[^>]*>|\.\.\.$")
+_PLACEHOLDER = re.compile(r"(?i:FIXME)(?:/|$)|(?:/\w+)?/path/to(?:/|$)|YOUR_|<[^>]*>|\.\.\.$")
 
 
 def is_placeholder(text: str) -> bool:

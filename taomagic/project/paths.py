@@ -18,13 +18,15 @@ from taomagic.errors import EnvironmentProblem
 
 #: Where NVIDIA's notebooks mount the project.
 CONTAINER_ROOT = "/workspace/tao-experiments"
+#: Where the notebook of nvdinov2 does.
+OTHER_ROOT = "/tao-pt/tao-experiments"
 #: Where they mount data, specs, results and models in family B; see :mod:`taomagic.project.layouts`.
 SHORT_PLACES = ("/data", "/specs", "/results", "/model")
 
 
 def is_notebook_place(path: str) -> bool:
     """Tell whether a path in a container lies where NVIDIA's notebooks mount things."""
-    return any(f"{path}/".startswith(f"{place}/") for place in (CONTAINER_ROOT, *SHORT_PLACES))
+    return any(f"{path}/".startswith(f"{place}/") for place in (CONTAINER_ROOT, OTHER_ROOT, *SHORT_PLACES))
 
 
 def is_container_path(path: str) -> bool:

@@ -26,6 +26,10 @@ NOTEBOOKS: list[dict[str, Any]] = json.loads(
 )
 WITH_MAP = [each for each in NOTEBOOKS if each["mounts_json"] is not None]
 
+#: Their project folders; the last one is TAO 7.0's.
+SHIPPED = sorted(
+    {each["LOCAL_PROJECT_DIR_as_shipped"] for each in NOTEBOOKS} | {"/raid/path/to/local/tao-experiments"}
+)
 #: Set by %tao_env in each notebook, since commands of one generation or another use them.
 SETTINGS = {"KEY", "NUM_GPUS", "GPU_INDEX"}
 #: Family B's names in the container. The notebooks set them as well, in a later cell.
@@ -122,7 +126,7 @@ def test_the_notebook_without_a_map_leaves_only_the_project_to_us() -> None:
     assert values["LOCAL_PROJECT_DIR"] == notebook["env_at_mapping_cell"]["LOCAL_PROJECT_DIR"]
 
 
-@pytest.mark.parametrize("shipped", sorted({each["LOCAL_PROJECT_DIR_as_shipped"] for each in NOTEBOOKS}))
+@pytest.mark.parametrize("shipped", SHIPPED)
 @pytest.mark.parametrize("net", ["ssd", "dino"])
 def test_the_project_folders_that_notebooks_ship_with_count_as_not_set(
     tmp_path: Path, shipped: str, net: str, monkeypatch: pytest.MonkeyPatch
@@ -136,7 +140,7 @@ def test_the_project_folders_that_notebooks_ship_with_count_as_not_set(
     assert variables[built].value == str(tmp_path / "data")
 
 
-@pytest.mark.parametrize("net", ["rtdetr", "sparse4d", "nvdinov2", "oneformer", "stylegan_xl"])
+@pytest.mark.parametrize("net", ["rtdetr", "oneformer", "depth_net", "mae"])
 def test_a_network_of_a_later_release_follows_the_rule_of_family_b(net: str) -> None:
     environment = derive(net, Path("/nb"), {"HOME": "/h"}, known=catalog.networks())
     assert environment.values() == {
@@ -165,6 +169,88 @@ def test_a_network_of_a_later_release_follows_the_rule_of_family_b(net: str) -> 
             "network": "host",
         },
     }
+
+
+LATER_NOTEBOOKS: dict[str, tuple[dict[str, str], dict[str, str], dict[str, object]]] = {
+    "sparse4d": (
+        {"HOST_MODEL_DIR": "/proj/data/sparse4d/model"},
+        {
+            CONTAINER_ROOT: "/proj",
+            "/data": "/proj/data",
+            "/model": "/proj/data/sparse4d/model",
+            "/specs": "/nb/specs",
+            "/results": "/proj/sparse4d/results",
+        },
+        {"network": "host"},
+    ),
+    "stylegan_xl": (
+        {"LOCAL_CACHE_DIR": "/home/u/.cache"},
+        {
+            CONTAINER_ROOT: "/proj",
+            "/data": "/proj/stylegan_xl/data",
+            "/specs": "/nb/specs",
+            "/results": "/proj/stylegan_xl/results",
+            "/.cache": "/home/u/.cache",
+        },
+        {"network": "host"},
+    ),
+    "cosmos-embed1": (
+        {"HOST_MODEL_DIR": "/proj/cosmos_embed1"},
+        {
+            CONTAINER_ROOT: "/proj",
+            "/data": "/proj/data/msrvtt",
+            "/model": "/proj/cosmos_embed1",
+            "/specs": "/nb/specs",
+            "/results": "/proj/cosmos_embed1/results",
+        },
+        {"shm_size": "64G", "network": "host"},
+    ),
+    "clip": (
+        {"KEY": "nvidia_tao", "DATA_DIR": "/data"},
+        {
+            CONTAINER_ROOT: "/proj",
+            "/data": "/proj/data/clip",
+            "/specs": "/nb/specs",
+            "/results": "/proj/clip_results",
+        },
+        {},
+    ),
+    "nvdinov2": (
+        {"HOST_MODEL_DIR": "/proj/model", "SPECS_DIR": "/tao-pt/tao-experiments/specs"},
+        {
+            "/tao-pt/tao-experiments": "/proj",
+            "/tao-pt/tao-experiments/data": "/proj/data",
+            "/tao-pt/tao-experiments/specs": "/nb/specs",
+            "/tao-pt/tao-experiments/results": "/proj/results",
+        },
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("net", LATER_NOTEBOOKS)
+def test_notebooks_of_tao_6_and_7_that_deviate(net: str) -> None:
+    variables, mounts, options = LATER_NOTEBOOKS[net]
+    environment = derive(net, Path("/nb"), {"HOME": "/home/u"}, None, {"LOCAL_PROJECT_DIR": "/proj"})
+    assert variables.items() <= environment.values().items()
+    assert {destination: source for source, destination in environment.mounts.mounts} == mounts
+    limits = {"memlock": -1, "stack": 67108864}
+    assert environment.mounts.docker_options == {"shm_size": "16G", "ulimits": limits, **options}
+
+
+def test_a_map_without_the_usual_root_is_known_as_ours(tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path / "home")}
+    for folder in ("first", "copy"):
+        (tmp_path / folder).mkdir()
+    for net in ("nvdinov2", "ssd", "nvdinov2"):
+        derive(net, tmp_path / "first", environ).apply(environ)
+    assert not list((tmp_path / "home").glob(".tao_mounts.json.bak*"))
+    (tmp_path / "copy" / ".tao_mounts.json").write_bytes(
+        (tmp_path / "first" / ".tao_mounts.json").read_bytes()
+    )
+    derive("ssd", tmp_path / "copy", {"HOME": environ["HOME"]}).apply({"HOME": environ["HOME"]})
+    mounts = read_mounts(tmp_path / "copy" / ".tao_mounts.json").mounts
+    assert all(Path(source).is_relative_to(tmp_path / "copy") for source, _ in mounts)
 
 
 def test_a_network_that_nobody_knows_needs_its_family() -> None:
@@ -322,6 +408,7 @@ def test_a_cache_outside_the_project_is_created_and_mounted(
 
 
 def test_names_lead_to_one_row_each() -> None:
+    assert all(name == nets.canonical(name) for name in catalog.networks())
     names = [name for net, row in TABLE.items() for name in (net, *row.also)]
     assert len(names) == len(set(names)) == len(NAMES)
     for net, row in TABLE.items():
