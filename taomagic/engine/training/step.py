@@ -12,6 +12,9 @@ from taomagic.engine.training.distributed import sum_over_ranks, world
 from taomagic.engine.training.network import Loss, Objective
 from taomagic.engine.training.regularizer import Regularizer
 
+#: Steps behind each other whose values may be too large for float16; more aren't chance.
+MOST_OVERFLOWS = 20
+
 
 def forward(
     model: nn.Module, objective: Objective, device: Device, batch: Batch, *, twins: bool = True
@@ -33,7 +36,7 @@ class Step:
     Parameters
     ----------
     model
-        In training mode; called, not looked into. Where several processes train, it brings their gradients together.
+        In training mode. Where several processes train, it brings their gradients together.
     objective
         What is minimised.
     device
@@ -68,6 +71,27 @@ class Step:
         self.scaler = scaler
         self.average = average
         self._twins = twins
+        #: Steps without a finite loss since the last one with.
+        self.overflows = 0
+        # What an overflow would spoil for good: GradScaler keeps it from the weights only.
+        self._statistics = (
+            [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+            if scaler.is_enabled()
+            else []
+        )
+        self._before: list[Tensor] = []
+        self._is_finite = torch.ones((), dtype=torch.bool)
+
+    @torch.no_grad()
+    def _restore_statistics(self) -> None:
+        """Undo what a forward pass that overflowed did to the statistics; without asking a GPU whether it did."""
+        for buffer, old in zip(self._statistics, self._before, strict=True):
+            buffer.copy_(torch.where(self._is_finite, buffer, old))
+
+    def may_overflow(self) -> bool:
+        """Count a loss that isn't finite; return whether it may be one batch's that is too much for float16."""
+        self.overflows += 1
+        return self.scaler.is_enabled() and self.overflows < MOST_OVERFLOWS
 
     def forward(self, batch: Batch) -> tuple[Loss, list[str], Tensor]:
         """Compute the loss of a batch.
@@ -78,6 +102,7 @@ class Step:
             The loss; names of the values in the tensor behind them: the loss with the penalty, its parts, the penalty.
             The values are those of all processes together, and nothing waits for a GPU to have computed them.
         """
+        self._before = [buffer.clone() for buffer in self._statistics]
         loss = forward(self.model, self.objective, self.device, batch, twins=self._twins)
         parts = {name: value.detach() for name, value in loss.named().items()}
         shared = sum_over_ranks(torch.stack([loss.total.detach(), *parts.values()]))
@@ -85,6 +110,7 @@ class Step:
         if not isinstance(penalty, Tensor):
             penalty = shared.new_full((), penalty)
         values = torch.cat([shared[:1] + penalty, shared[1:], penalty[None]])
+        self._is_finite = torch.isfinite(values[0])
         return loss, ["loss", *parts, "penalty"], values
 
     def update(self, loss: Loss) -> None:
@@ -102,5 +128,6 @@ class Step:
             self.regularizer.add_gradients()
             self.scaler.step(self.optimizer)
             self.scaler.update()
+            self._restore_statistics()
         if self.average is not None:
             self.average.update()
