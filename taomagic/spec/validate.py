@@ -75,6 +75,8 @@ RULES: Final[Mapping[str, Rule]] = {
     "annealing": open_interval("0.8", required=True),
     # Each one is a thread or a process; more than this is a slip of the finger that would stop the machine.
     "n_workers": Rule(">= 0 and <= 256", lambda value: 0 <= value <= 256, "4"),
+    # Each batch that waits fills memory.
+    "max_queue_size": Rule("<= 1000", lambda value: value <= 1000, "20"),
     "epsilon": above(0, "1e-7"),
     "beta1": half_open_interval("0.9"),
     "beta2": half_open_interval("0.999"),
@@ -111,6 +113,8 @@ RULES: Final[Mapping[str, Rule]] = {
     # The names of the files have three digits and five; a number beyond them is a slip that would fill the disk.
     "num_partitions": Rule("<= 999", lambda value: value <= 999, "2"),
     "num_shards": Rule("<= 99999", lambda value: value <= 99999, "10"),
+    # A rare image a thousand times is no longer a balance, and fills the disk.
+    "num_duplicates": Rule("<= 1000", lambda value: value <= 1000, "2"),
     "val_split": Rule(">= 0 and < 100", lambda value: 0 <= value < 100, "20"),
 }
 

@@ -244,6 +244,14 @@ MODIFIER = """sample_modifier_config {
 """
 
 
+def test_more_copies_of_an_image_than_anybody_means_are_refused(refused: Problem) -> None:
+    problem = refused(KITTI + MODIFIER.replace("num_duplicates: 2", "num_duplicates: 4000000000"))
+    assert (
+        "num_duplicates should be <= 1000, but sample_modifier_config.num_duplicates is 4000000000"
+        in problem.message
+    )
+
+
 def test_the_sample_modifier(read_export: Read) -> None:
     assert read_export(KITTI).sample_modifier is None
     assert read_export(KITTI + MODIFIER).sample_modifier == SampleModifierSettings(
@@ -254,6 +262,8 @@ def test_the_sample_modifier(read_export: Read) -> None:
         max_training_samples=1000,
         class_mapping={},
     )
+    allowed = MODIFIER.replace("num_duplicates: 2", "num_duplicates: 1000")
+    assert read_export(KITTI + allowed).sample_modifier is not None
     mapping = 'sample_modifier_config { source_to_target_class_mapping { key: "Van" value: "Big" }'
     only_big = f'{mapping} filter_samples_containing_only: "big" }}'
     found = read_export(KITTI + only_big).sample_modifier

@@ -41,6 +41,13 @@ RANGES = [
     ("num_epochs", "training_config", "training_config.num_epochs", ["0"], ["1"]),
     ("n_workers", "training_config", "training_config.n_workers", ["257", "4294967295"], ["0", "256"]),
     (
+        "max_queue_size",
+        "training_config",
+        "training_config.max_queue_size",
+        ["1001", "4294967295"],
+        ["0", "1000"],
+    ),
+    (
         "min_learning_rate",
         SCHEDULE,
         f"training_config.learning_rate.{SCHEDULE}.min_learning_rate",
@@ -169,6 +176,7 @@ def test_the_table_of_these_tests_has_every_rule_of_an_experiment() -> None:
         "num_partitions",
         "num_shards",
         "val_split",
+        "num_duplicates",
         "initial_exponent",
         "increment",
         "decrement",
