@@ -7,7 +7,8 @@
 
 It forks away from its starter as the supervisor of the embedded engine does, and leaves the same files, so that a job
 is a job wherever it runs. It may die without harm: the container goes on, and whoever looks at the job next starts
-another watcher, which continues the log where it ends, without a lost or a doubled line; see :class:`Position`.
+another watcher, which continues the log where it ends, without a lost or a doubled line; see
+:class:`~taomagic.launcher.containers.position.Position`.
 
 SIGTERM or SIGINT sends the container its stop signal; the second one, or SIGUSR1, kills it.
 """
@@ -25,8 +26,10 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from taomagic.launcher.containers.api import Engine, EngineProblem, FrameReader
+from taomagic.launcher.containers.api import Engine, EngineProblem
 from taomagic.launcher.containers.endpoint import Endpoint
+from taomagic.launcher.containers.frames import FrameReader
+from taomagic.launcher.containers.position import NEVER, Position, unix_time
 from taomagic.launcher.detached import Log, detach, write_json
 
 #: Seconds between two notes of how far the log has been copied.
@@ -40,62 +43,6 @@ CREATE_S = 10.0
 #: Exit codes of a command that isn't there or can't be executed, as a shell gives them.
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 _SHELL_CODES = {NOT_FOUND, NOT_EXECUTABLE}
-_NEVER = "0001-01-01T00:00:00.000000000Z"
-
-
-class Position:
-    """How far a container's log has been copied, in terms that the engine can be asked in.
-
-    The engine gives the entries from a time on. Entries of stdout and stderr may be a little out of order, and several
-    may bear one time, so a time alone doesn't tell where to go on. A mark does: a time some seconds back, and how many
-    entries from that time on have been copied up to which byte of the file. Whoever goes on asks from that time, leaves
-    out so many entries, and then so many bytes as the file has beyond the mark.
-
-    Parameters
-    ----------
-    since
-        Time of the mark, as the engine writes it; ``_NEVER`` for the beginning.
-    entries
-        Entries from then on that have been copied.
-    """
-
-    def __init__(self, since: str = _NEVER, entries: int = 0) -> None:
-        self.since, self.entries = since, entries
-        self._next_since, self._next_entries = "", 0
-        self._latest = since
-
-    def count(self, stamp: str) -> None:
-        """Take note of an entry that has been copied."""
-        if stamp >= self.since:
-            self.entries += 1
-        if self._next_since and stamp >= self._next_since:
-            self._next_entries += 1
-        self._latest = max(self._latest, stamp)
-
-    def advance(self) -> None:
-        """Move the mark to where the last call began, and begin anew after the latest entry."""
-        after = _after(self._latest)
-        if not after:
-            return
-        if self._next_since:
-            self.since, self.entries = self._next_since, self._next_entries
-        self._next_since, self._next_entries = after, 0
-
-
-def _after(stamp: str) -> str:
-    """Return the time one nanosecond later, empty where that is another second."""
-    seconds, _, fraction = stamp.rstrip("Z").partition(".")  # the engine writes nine digits, and Z
-    number = int(fraction or 0) + 1
-    return f"{seconds}.{number:09d}Z" if number < 10**9 else ""
-
-
-def unix_time(stamp: str) -> str:
-    """Return a time as the engine's ``since`` takes it: ``1700000000.123456789``."""
-    from datetime import datetime
-
-    seconds, _, fraction = stamp.rstrip("Z").partition(".")
-    whole = int(datetime.fromisoformat(f"{seconds}+00:00").timestamp())
-    return f"{max(0, whole)}.{fraction or '0'}"
 
 
 class Watch:
@@ -119,7 +66,7 @@ class Watch:
         noted = _read_json(directory / "position.json") or {}
         size, self._skip_entries, skip_bytes = _size(directory / "log.txt"), 0, 0
         if size:
-            self._position = Position(str(noted.get("since", _NEVER)), 0)
+            self._position = Position(str(noted.get("since", NEVER)), 0)
             self._skip_entries = int(noted.get("entries", 0))
             skip_bytes = max(0, size - int(noted.get("offset", 0)))
         self._log = Log(directory / "log.txt", keys, skip=skip_bytes)
@@ -198,7 +145,7 @@ class Watch:
         skip = self._skip_entries
         position = self._position = Position(self._position.since)
         query: dict[str, Any] = {"follow": follow, "stdout": True, "stderr": True, "timestamps": True}
-        if position.since != _NEVER:
+        if position.since != NEVER:
             query["since"] = unix_time(position.since)
         reader = FrameReader()
         new = False

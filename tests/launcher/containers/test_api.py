@@ -14,16 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taomagic.launcher.containers.api import (
-    ChunkReader,
-    Engine,
-    EngineProblem,
-    FrameReader,
-    encode_query,
-    frames,
-    quote,
-)
+from taomagic.launcher.containers.api import ChunkReader, Engine, EngineProblem, encode_query, quote
 from taomagic.launcher.containers.endpoint import Endpoint
+from taomagic.launcher.containers.frames import FrameReader, frames
 
 from .images import Docker
 

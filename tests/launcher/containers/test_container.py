@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from taomagic.errors import EnvironmentProblem
 from taomagic.launcher.command import Command, parse_command
 from taomagic.launcher.containers import container
-from taomagic.launcher.containers.api import Engine, EngineProblem, frames
+from taomagic.launcher.containers.api import Engine, EngineProblem
 from taomagic.launcher.containers.container import (
     ALL_GPUS,
     EngineFacts,
@@ -24,6 +24,7 @@ from taomagic.launcher.containers.container import (
     gpus_wanted,
 )
 from taomagic.launcher.containers.endpoint import Endpoint
+from taomagic.launcher.containers.frames import frames
 from taomagic.launcher.containers.starting import refuse_quick_mode
 from taomagic.launcher.context import Context
 from taomagic.project.mounts import MountMap

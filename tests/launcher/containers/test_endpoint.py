@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from taomagic.launcher.containers.api import Engine, EngineProblem, frames
+from taomagic.launcher.containers.api import Engine, EngineProblem
 from taomagic.launcher.containers.endpoint import BadEndpoint, Endpoint, find_endpoint
+from taomagic.launcher.containers.frames import frames
 from taomagic.launcher.containers.problems import explain
 
 from .forwarding import FAKE_SSH, Forwarder, make_certificates, server_context, write_context
