@@ -308,14 +308,14 @@ class _Conversion:
             )
         if self.other_sizes:
             self.log.warning(
-                "%d images have another size than their annotation file says; their boxes are scaled with them",
+                "Images of another size than their annotation file says, with which their boxes are scaled: %d",
                 self.other_sizes,
             )
         if self.bad_boxes:
             self.log.warning(
-                "Left out %d objects with an empty or upside-down box; they are listed in %s_warning.json",
-                len(self.bad_boxes),
+                "Objects left out for an empty or upside-down box, listed in %s_warning.json: %d",
                 prefix.name,
+                len(self.bad_boxes),
             )
             text = json.dumps(self.bad_boxes, indent=2)
             (workshop / f"{prefix.name}_warning.json").write_text(text, encoding="utf-8")
@@ -336,7 +336,7 @@ class _Conversion:
             path.unlink()
         if stale:
             self.log.info(
-                "Removed %d files of an earlier conversion to %s", len(stale), paths.to_container(prefix)
+                "Files of an earlier conversion to %s, removed: %d", paths.to_container(prefix), len(stale)
             )
         for file in sorted(made):
             (workshop / file).replace(prefix.with_name(file))

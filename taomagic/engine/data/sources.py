@@ -295,7 +295,7 @@ class CocoSource:
                     hint="give every image an id of its own",
                 )
             if strays := sum(len(grouped[identity]) for identity in grouped.keys() - images.keys()):
-                log.warning("%s: left out %d annotations of images that it doesn't list", shown, strays)
+                log.warning("%s: annotations of images that it doesn't list, left out: %d", shown, strays)
             if categories is not None and found != categories:
                 raise SpecProblem(
                     "the annotation files don't have the same categories",

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     frames = frames_of_flags(args, experiment, paths)
     if frames is None:
         frames = collect(experiment.dataset, experiment.classes, paths, validation=True)
-    logger.info("%s; %d images.", announcement(predictor, args.batch_size), len(frames.frames))
+    logger.info("%s; images: %d.", announcement(predictor, args.batch_size), len(frames.frames))
     # The thresholds as they are written: `tao deploy` doesn't exchange them.
     detector = Detector(predictor, experiment.clustering)
 

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     predictor = ExportedPredictor(model, args.model)
     check_against_spec(predictor, settings, args.model)
     status.write("STARTED", "Starting DetectNet_v2 inference.")
-    logger.info("%s; %d images.", announcement(predictor, args.batch_size), len(files))
+    logger.info("%s; images: %d.", announcement(predictor, args.batch_size), len(files))
     annotate_files(
         GridMarker(predictor, settings, resize=resize_bilinear_pillow, at_threshold=True),
         files,

@@ -78,7 +78,7 @@ def _run(args: argparse.Namespace, paths: PathMap) -> None:
     )
     batch_size = batch_size_of(experiment, args.batch_size)
     status.write("STARTED", "Starting DetectNet_v2 evaluation.")
-    logger.info("%s; %d images.", announcement(predictor, batch_size), len(data))
+    logger.info("%s; images: %d.", announcement(predictor, batch_size), len(data))
     detector = Detector(predictor, for_evaluation(experiment.clustering))
     objective = GridObjective(predictor.layout, experiment)
     result = evaluate_model(detector, data, experiment.evaluation, objective, batch_size)

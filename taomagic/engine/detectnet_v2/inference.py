@@ -52,7 +52,7 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     check_against_spec(predictor, settings, model)
     batch_size = args.batch_size or settings.batch_size
     status.write("STARTED", "Starting DetectNet_v2 inference.")
-    logger.info("%s; %d images.", announcement(predictor, batch_size), len(files))
+    logger.info("%s; images: %d.", announcement(predictor, batch_size), len(files))
     annotate_files(
         GridMarker(predictor, settings),
         files,

@@ -140,7 +140,7 @@ def score_samples(
         )
     if rest := len(samples) - steps * batch_size:
         logger.warning(
-            "%d of %d images are left out: they don't fill a batch of %d.", rest, len(samples), batch_size
+            "Left out, since they don't fill a batch of %d: %d of %d images.", batch_size, rest, len(samples)
         )
     cv2.setNumThreads(1)  # the threads below are those that the machine has cores for
     height, width = deployed.size

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     check_against_spec(predictor, experiment, args.model)
     images = validation_images(experiment, paths)
     logger.info(
-        "%s; %d images.",
+        "%s; images: %d.",
         announcement(predictor, args.batch_size),
         len(images.encoded),
     )

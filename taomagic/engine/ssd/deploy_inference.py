@@ -41,7 +41,7 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     check_against_spec(predictor, experiment, args.model)
     status.write("STARTED", "Starting SSD inference.")
     logger.info(
-        "%s; %d images.",
+        "%s; images: %d.",
         announcement(predictor, args.batch_size),
         len(files),
     )

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace, paths: PathMap) -> None:
     check_against_spec(predictor, experiment, args.model)
     status.write("STARTED", "Starting SSD inference.")
     batch_size = args.batch_size or experiment.evaluation.batch_size
-    logger.info("%s; %d images.", announcement(predictor, batch_size), len(files))
+    logger.info("%s; images: %d.", announcement(predictor, batch_size), len(files))
     annotate_files(
         SSDMarker(predictor, experiment.augmentation, args.threshold),
         files,

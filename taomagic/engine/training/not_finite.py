@@ -61,7 +61,7 @@ def raise_not_finite(batch: Batch, values: Mapping[str, float], *, step: int, le
     for line in lines[:_MOST_IMAGES]:
         logger.error("  %s", line)
     if len(lines) > _MOST_IMAGES:
-        logger.error("  and %d images more", len(lines) - _MOST_IMAGES)
+        logger.error("  and more images: %d", len(lines) - _MOST_IMAGES)
     parts = [f"{name} {value:g}" for name, value in values.items() if name != "loss"]
     wrong = [name for name, value in values.items() if name != "loss" and not math.isfinite(value)]
     shown = ", ".join(names[:_MOST_IMAGES]) + (", …" if len(names) > _MOST_IMAGES else "")

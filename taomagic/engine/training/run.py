@@ -141,8 +141,8 @@ class TrainingRun:
             ) as first:
                 seconds = step_seconds(self.network, start.model, self.device, next(first))
             say(
-                f"Estimated time: {duration(seconds * plan.steps * epochs)} ({epochs} epochs of {plan.steps} steps of "
-                f"{plan.batch_size} images, without validation)"
+                f"Estimated time: {duration(seconds * plan.steps * epochs)} (epochs: {epochs}, steps in each: "
+                f"{plan.steps}, images in a step: {plan.batch_size}; without validation)"
             )
 
     def _announce_quick_mode(self) -> None:

@@ -124,14 +124,14 @@ def set_aside(results_dir: Path, patterns: tuple[str, ...], *, keep: Collection[
         for path in files:
             path.unlink()
         if was_quick:
-            logger.info("%d files of an earlier run in quick mode were removed.", len(files))
+            logger.info("Files of an earlier run in quick mode, removed: %d.", len(files))
         return
     for path in files:
         target = aside / path.relative_to(results_dir)
         target.parent.mkdir(parents=True, exist_ok=True)
         path.replace(target)
     logger.info(
-        "%d files of an earlier run are kept in %s until this run has finished.", len(files), SET_ASIDE_NAME
+        "Files of an earlier run, kept in %s until this run has finished: %d.", SET_ASIDE_NAME, len(files)
     )
 
 

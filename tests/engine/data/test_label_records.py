@@ -321,7 +321,7 @@ def test_coco_keeps_its_order_and_its_names(
     ]  # the second is a crowd
     assert json.loads((tmp_path / "coco_warning.json").read_text()) == {"3": [1, 2, 1, 6]}
     assert "end differently (.png: 1, .jpg: 1)" in caplog.text
-    assert "1 images have another size" in caplog.text
+    assert "says, with which their boxes are scaled: 1" in caplog.text
 
 
 # -- sample modifier ---------------------------------------------------------------------------------------------------

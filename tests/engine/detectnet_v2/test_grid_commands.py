@@ -192,7 +192,7 @@ def test_an_engine_is_known_by_its_content_and_wants_its_flag(place: Place) -> N
 def test_the_training_images_can_be_evaluated_too(place: Place) -> None:
     code, output = place.evaluate("model.tlt", "--use_training_set")
     assert code == 0, output
-    assert "; 1 images." in output
+    assert "; images: 1." in output
 
 
 @pytest.mark.parametrize(

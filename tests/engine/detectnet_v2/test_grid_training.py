@@ -168,7 +168,7 @@ LINES = (
     r".* \[INFO\] .*: Images logged at every 6 steps$",
     r"conv1 \(Conv2D\) +\(None, 8, 32, 48\) +1184$",
     r"Total params: 80,471$",
-    r"Estimated time: .* \(4 epochs of 3 steps of 4 images, without validation\)$",
+    r"Estimated time: .* \(epochs: 4, steps in each: 3, images in a step: 4; without validation\)$",
     r".*: Saving checkpoints for step-0\.$",
     r".*: Epoch 0/4: loss: \d\.\d{5} learning rate: 0\.0001 Time taken: 0:00:00 ETA: 0:00:00$",
     r"INFO:tensorflow:epoch = 0\.3\d*, learning_rate = 0\.0001, loss = \d\.\d+, step = 1$",

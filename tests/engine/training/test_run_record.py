@@ -94,7 +94,7 @@ def test_what_a_quick_run_left_makes_room_and_never_takes_the_place_of_a_whole_r
         set_aside(results, PATTERNS)
     assert not (results / "weights" / "ssd_epoch_002.tlt").exists()
     assert kept.read_text() == "whole"
-    assert "1 files of an earlier run in quick mode were removed" in caplog.text
+    assert "Files of an earlier run in quick mode, removed: 1." in caplog.text
 
 
 def test_files_that_are_not_of_a_training_stay_where_they_are(results):
