@@ -85,7 +85,7 @@ class Help:
         self._pending: dict[str, None] = {}
         session = os.environ.get("JPY_SESSION_NAME", "")
         name = Path(session).stem if session.endswith(".ipynb") else f"kernel-{os.getpid()}"
-        self._map = Copied(folder, name, self.tell)
+        self._map = Copied(folder, name, shell.user_ns, self.tell)
 
     def install(self) -> Help:
         """Begin; what was installed before in this shell ends."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 import ast
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from taomagic.project import remembered
 from taomagic.project.mounts import FILE_NAME, HOME_MAP_VARIABLE, home_folder
@@ -88,29 +89,38 @@ class Copied:
         The notebook's; copies are kept in it.
     name
         What tells this notebook from others in the same folder.
+    namespace
+        The notebook's variables.
     tell
         Called with a sentence.
     """
 
-    def __init__(self, folder: Path, name: str, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path, name: str, namespace: Mapping[str, Any], tell: Callable[[str], None]
+    ) -> None:
         self._copy = folder / _FOLDER / (re.sub(r"[^\w.-]+", "_", name) + ".json")
-        self._tell = tell
+        self._namespace, self._tell = namespace, tell
         # Somebody has chosen a map for all that is started here, before there was a notebook.
         self._chosen = bool(os.environ.get("LAUNCHER_MOUNTS")) and remembered.VARIABLE not in os.environ
-        self._before: dict[Path, bytes | None] = {}
+        self._before: dict[Path, tuple[int, ...]] = {}
 
     def before_cell(self, source: str) -> None:
         """Look at the maps that a cell may change."""
-        mentioned = "_mounts.json" in source and not self._chosen
-        self._before = {file: _bytes(file) for file in _home_maps()} if mentioned else {}
+        maps = [] if self._chosen else _home_maps()
+        # A cell may have put the path into a variable that another one opens. No other cell is looked at: while one
+        # runs for hours, another notebook may write the file.
+        named = [name for name, value in self._namespace.items() if _is_path(value) and Path(value) in maps]
+        mentioned = "_mounts.json" in source or any(re.search(rf"\b{name}\b", source) for name in named)
+        self._before = {file: _stamp(file) for file in maps} if mentioned else {}
 
     def after_cell(self) -> None:
         """Copy the map that a cell has written, and go on with the copy."""
         for file, before in self._before.items():
-            now = _bytes(file)
-            if now is None or (now == before and not self._is_older(now)):
+            # Not what it says: to look at another notebook's map is not to write one.
+            if _stamp(file) in (before, ()):
                 continue
             with suppress(OSError):  # a folder that can't be written: the home map stays in force
+                now = file.read_bytes()
                 self._copy.parent.mkdir(parents=True, exist_ok=True)
                 temporary = self._copy.with_name(f"{self._copy.name}.{os.getpid()}")
                 temporary.write_bytes(now)
@@ -122,18 +132,20 @@ class Copied:
                 )
         self._before = {}
 
-    def _is_older(self, now: bytes) -> bool:
-        """Tell whether this notebook isn't going on with that map yet, though a cell wrote it once more."""
-        return os.environ.get("LAUNCHER_MOUNTS") != str(self._copy) or _bytes(self._copy) != now
-
 
 def _home_maps() -> list[Path]:
     home = home_folder(os.environ)
     return [home / name for name in NAMES] if not os.environ.get(HOME_MAP_VARIABLE) else []
 
 
-def _bytes(file: Path) -> bytes | None:
+def _is_path(value: object) -> bool:
+    return isinstance(value, str | Path) and str(value).endswith(NAMES)
+
+
+def _stamp(file: Path) -> tuple[int, ...]:
+    """Return what changes whenever a file is written; nothing where there is none."""
     try:
-        return file.read_bytes()
+        facts = file.stat()
     except OSError:
-        return None
+        return ()
+    return facts.st_ino, facts.st_mtime_ns, facts.st_size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -320,13 +321,23 @@ def test_a_kernel_that_dies_ends_the_run_and_is_told(
 def test_an_interrupt_ends_the_cell_its_command_and_the_run(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
-    (home / ".tao_mounts.json").write_text('{"Mounts": []}')
-    begun = tmp_path / "begun"
-    write = (
-        "import os\nwith open(os.path.expanduser('~/.tao_mounts.json'), 'w') as file:\n    file.write('{}')"
-    )
-    slow = f"print('from the cell')\n!echo $$ > {begun}; exec sleep 600"
-    notebook = written(tmp_path / "a.ipynb", write, slow, "print('behind')")
+    (home / ".tao_mounts.json").write_text("the person's")
+    write = """\
+import os
+with open(os.path.expanduser("~/.tao_mounts.json"), "w") as file:
+    file.write('{"Mounts": []}')
+"""
+    engine = Path(__file__).parents[1] / "browser" / "lab_engine.py"
+    acting = f"""\
+import sys
+import taomagic.launcher.preflight
+taomagic.launcher.preflight.check = lambda *_: ()
+from taomagic.launcher.runners.process import ProcessRunner
+runner = ProcessRunner([sys.executable, "-u", {str(engine)!r}, "9000"])
+get_ipython().magics_manager.registry["TaoMagics"].runner = runner
+"""
+    slow = "print('from the cell')\n!tao ssd train -e a.txt -r out -k key"
+    notebook = written(tmp_path / "a.ipynb", write + acting, slow, "print('behind')")
     run = subprocess.Popen(
         [sys.executable, "-m", "taomagic", "notebook", "run", str(notebook)],
         env={**os.environ, "HOME": str(home)},
@@ -337,7 +348,7 @@ def test_an_interrupt_ends_the_cell_its_command_and_the_run(tmp_path: Path) -> N
     )
     try:
         deadline = time.monotonic() + 60
-        while not (begun.exists() and begun.read_text().strip()):
+        while not list(tmp_path.glob("ssd/weights/*")):
             assert run.poll() is None, run.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -353,9 +364,11 @@ def test_an_interrupt_ends_the_cell_its_command_and_the_run(tmp_path: Path) -> N
     assert "Traceback" not in out
     executed = json.loads((tmp_path / "a.executed.ipynb").read_text())
     assert "from the cell" in json.dumps(executed["cells"][2]["outputs"])
+    (log,) = tmp_path.glob(".tao/jobs/*/log.txt")
+    engine_pid = int(re.search(r"Training Loop, process (\d+)", log.read_text())[1])
     with pytest.raises(ProcessLookupError):
-        os.kill(int(begun.read_text()), 0)
-    assert (home / ".tao_mounts.json").read_text() == '{"Mounts": []}'
+        os.kill(engine_pid, 0)
+    assert (home / ".tao_mounts.json").read_text() == "the person's"
 
 
 def test_each_of_two_runs_has_its_own_map_and_the_persons_is_not_touched(

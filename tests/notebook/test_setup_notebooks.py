@@ -132,6 +132,8 @@ os.environ["LOCAL_DATA_DIR"] = os.path.join(os.getenv("LOCAL_PROJECT_DIR", os.ge
 import json
 mounts_file = os.path.expanduser("~/.tao_mounts.json")
 drive_map = {"Mounts": [{"source": os.environ["LOCAL_PROJECT_DIR"], "destination": "/workspace/tao-experiments"}]}
+""",
+    """\
 with open(mounts_file, "w") as mfile:
     json.dump(drive_map, mfile, indent=4)""",
     """\
@@ -147,9 +149,10 @@ os.environ["URL_IMAGES"] = KITTI_IMAGES_DOWNLOAD_URL
     "!tao model ssd train -e missing.txt -r out",
     "print(os.environ['LAUNCHER_MOUNTS'])",
     """\
-with open(mounts_file, "w") as other:
-    other.write("another notebook's")
-print(json.load(open(os.environ["LAUNCHER_MOUNTS"]))["Mounts"][0]["source"], end="")""",
+with open(os.path.join(os.path.expanduser("~"), ".tao_" + "mounts.json"), "w") as other:
+    _ = other.write("another notebook's")""",
+    "!cat ~/.tao_mounts.json",
+    "print(json.load(open(os.environ['LAUNCHER_MOUNTS']))['Mounts'][0]['source'], end='')",
 )
 
 
@@ -180,20 +183,20 @@ def test_a_notebook_of_nvidias_runs_as_it_is_once_that_is_set_up(
     assert f"FIXME isn't defined in this notebook; it is now {folder}." in texts[1]
     assert texts[1].replace("\r", "").endswith(f"{folder}/data\n3\n")
     copy = folder / ".tao" / "maps" / "theirs.json"
-    assert str(copy) in texts[2]
-    assert "https://www.cvlibs.net/datasets/kitti" in texts[3]
-    assert "tao notebook run NOTEBOOK --sample-data" in texts[3]
-    for text in (texts[4], *texts[5:9]):
+    assert str(copy) in texts[3]
+    assert "https://www.cvlibs.net/datasets/kitti" in texts[4]
+    assert "tao notebook run NOTEBOOK --sample-data" in texts[4]
+    for text in (texts[5], *texts[6:10]):
         assert "Stopped before it ran: $UNSET is unset, so that this line would work on" in text
-    assert texts[5].count("Stopped before it ran") == 2
+    assert texts[6].count("Stopped before it ran") == 2
     assert not list(folder.glob("should_not_be*"))
-    assert texts[9] == "$UNSET/x\n"
-    assert texts[10].replace("\r", "") == "hello local\n"
+    assert texts[10] == "$UNSET/x\n"
+    assert texts[11].replace("\r", "") == "hello local\n"
     # A command is the extension's, whose mistakes end Run All.
-    assert cells[11][1][-1]["ename"] == "SpecProblem"
-    assert str(copy) in texts[12]
+    assert cells[12][1][-1]["ename"] == "SpecProblem"
+    assert str(copy) in texts[13]
     # What another notebook writes to the home folder doesn't matter to this one.
-    assert texts[13] == str(folder)
+    assert texts[15:] == ["another notebook's", str(folder)]
     assert (home / ".tao_mounts.json").read_text() == "another notebook's"
 
 
