@@ -14,13 +14,13 @@ __version__ = "0.1.0"
 
 def load_ipython_extension(shell: Any) -> None:
     """Add ``%tao_env``, ``%tao``, ``%%tao`` and ``%%tao_spec`` to IPython (``%load_ext taomagic``)."""
-    from taomagic.magics import load
+    from taomagic.extension import load
 
     load(shell)
 
 
 def unload_ipython_extension(shell: Any) -> None:
     """Take them away again (``%unload_ext taomagic``)."""
-    from taomagic.magics import unload
+    from taomagic.extension import unload
 
     unload(shell)

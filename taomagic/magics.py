@@ -25,7 +25,6 @@ from IPython.core.magic import (
 from IPython.core.magic_arguments import argument, magic_arguments
 from traitlets import Bool, Enum, default, observe
 
-from taomagic import hooks
 from taomagic.errors import StageFailed, StageInterrupted, TaoError, UsageProblem
 from taomagic.launcher import catalog, control, records
 from taomagic.launcher.backends import BACKENDS
@@ -40,7 +39,6 @@ from taomagic.launcher.result import Result
 from taomagic.launcher.runners.base import Runner
 from taomagic.magic_lines import ASK, overrides_of, parsed, read_stage, settings_of
 from taomagic.project.environment import derive
-from taomagic.view import texts
 from taomagic.view.texts import tr
 
 
@@ -409,45 +407,3 @@ def run_now(work: Coroutine[Any, Any, Any]) -> Any:
         return end.value
     work.close()
     raise RuntimeError("A magic that blocks can't wait for the event loop.")
-
-
-def load(shell: Any) -> None:
-    """Register the magics, and say which jobs of this project still run."""
-    from taomagic.view.awaiting import Awaiting
-
-    unload(shell)
-    texts.install(terminal=getattr(shell, "kernel", None) is None)
-    magics = TaoMagics(shell)
-    shell.register_magics(magics)
-    hooks.install(shell, shell_lines=lambda: bool(magics.shell_lines))
-    Awaiting(shell).install()
-    _tell_running()
-
-
-def _tell_running() -> None:
-    try:
-        context = Context.current(need_mounts=False)
-        jobs = [job for job in control.all_jobs(context, everywhere=False) if not job.state.finished]
-    except TaoError:
-        return  # a broken mount map is told by the command that needs it
-    if jobs:
-        said = "; ".join(f"{job.command.label} ({job.id})" for job in jobs)
-        print(
-            tr(
-                f"{len(jobs)} job{'s' if len(jobs) > 1 else ''} still running: {said}. See %tao attach ID, %tao list."
-            )
-        )
-
-
-def unload(shell: Any) -> None:
-    """Take the magics away, and what was hooked in; harmless where they are not loaded."""
-    from taomagic.view.awaiting import Awaiting
-
-    Awaiting.remove(shell)
-    hooks.remove(shell)
-    manager = shell.magics_manager
-    manager.registry.pop(TaoMagics.__name__, None)
-    for kind, names in TaoMagics.magics.items():
-        for name in names:
-            manager.magics[kind].pop(name, None)
-    shell.configurables[:] = [each for each in shell.configurables if not isinstance(each, TaoMagics)]
