@@ -21,7 +21,7 @@ from taomagic.project.paths import PathMap
 logger = logging.getLogger(__name__)
 
 #: Files of ours that go along as they are.
-PROGRAMS = ("run.py", "objects.py", "tensorrt_engine.py")
+PROGRAMS = ("run.py", "pictures.py", "objects.py", "tensorrt_engine.py")
 _CACHE = "calibration.bin"
 _ROOM = "taomagic.engine.device_bundle"
 

@@ -21,10 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageDraw
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     import numpy.typing as npt
 
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     Outputs = dict[str, npt.NDArray[Any]]
 
 HERE = Path(__file__).resolve().parent
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".ppm")
-LANCZOS = 1  # Image.LANCZOS or Image.Resampling.LANCZOS, as Pillow's releases call it
 
 
 def open_model(path: Path, config: "dict[str, Any]") -> "Callable[[Images], Outputs]":
@@ -70,79 +67,6 @@ def open_model(path: Path, config: "dict[str, Any]") -> "Callable[[Images], Outp
     return lambda images: dict(zip(names, session.run(names, {config["input"]["name"]: images})))
 
 
-def prepare(picture: Image.Image, config: "dict[str, Any]") -> "Images":
-    """Return what the network sees of a picture, [N, C, H, W] float32; its shape isn't kept."""
-    wanted = config["input"]
-    small = picture.resize((wanted["width"], wanted["height"]), LANCZOS)
-    levels = np.asarray(small.convert("L") if wanted["colours"] == "grey" else small, np.float32)
-    levels = levels.reshape(wanted["height"], wanted["width"], -1)
-    if wanted["colours"] == "BGR":
-        levels = levels[:, :, ::-1]
-    seen = (levels - np.array(wanted["mean"], np.float32)) * np.float32(wanted["scale"])
-    return np.repeat(np.ascontiguousarray(seen.transpose(2, 0, 1))[None], wanted["batch"], axis=0)
-
-
-def read_picture(path: Path) -> Image.Image:
-    """Return a picture in colour; of one with 16 bits the upper eight count."""
-    with Image.open(str(path)) as picture:
-        if picture.mode.startswith("I"):
-            return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
-        return picture.convert("RGB")
-
-
-def pictures(source: str, frames: int) -> "Iterator[tuple[str, Image.Image]]":
-    """Yield names and pictures, of an image, a folder, or a camera (camera:0, or any address that OpenCV opens)."""
-    if source.startswith("camera:"):
-        yield from camera(source[len("camera:") :], frames)
-        return
-    path = Path(source)
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    files = [each for each in files if each.suffix.lower() in SUFFIXES and each.is_file()]
-    if not files:
-        raise SystemExit(
-            f"{source}: there is no such picture, or folder with pictures ({', '.join(SUFFIXES)})"
-        )
-    if len({each.stem for each in files}) < len(files):
-        raise SystemExit(f"{source}: two pictures differ in their ending only, and would share a label file")
-    for each in files:
-        try:
-            picture = read_picture(each)
-        except (OSError, ValueError) as error:
-            print(f"{each.name}: skipped, it can't be read ({error})", file=sys.stderr)
-        else:
-            yield each.name, picture
-
-
-def camera(address: str, frames: int) -> "Iterator[tuple[str, Image.Image]]":
-    """Yield pictures of a camera until there are enough (0: until Ctrl-C)."""
-    try:
-        import cv2
-    except ImportError:
-        raise SystemExit(
-            "A camera needs OpenCV: sudo apt install python3-opencv. Pictures do without it."
-        ) from None
-    device = cv2.VideoCapture(int(address) if address.isdigit() else address)
-    if not device.isOpened():
-        raise SystemExit(f"camera:{address} can't be opened: is it connected, and used by nobody else?")
-    number = 0
-    while frames == 0 or number < frames:
-        there, frame = device.read()
-        if not there:
-            raise SystemExit(f"camera:{address} gives no more pictures")
-        number += 1
-        yield f"frame_{number:06d}.jpg", Image.fromarray(np.ascontiguousarray(frame[:, :, ::-1]))
-
-
-def draw(picture: Image.Image, found: "list[tuple[str, tuple[int, int, int], list[float], float]]") -> None:
-    """Draw boxes and names into a picture."""
-    canvas = ImageDraw.Draw(picture)
-    for name, colour, (x1, y1, x2, y2), score in found:
-        text, base = f"{name} {score:.2f}", max(y1 - 12, 0)
-        canvas.rectangle([x1, y1, x2, y2], outline=colour)
-        canvas.rectangle([x1, base, x1 + 6 * len(text) + 4, base + 12], fill=colour)
-        canvas.text((x1 + 2, base), text, fill=(0, 0, 0) if sum(colour) > 400 else (255, 255, 255))
-
-
 def main() -> None:
     """Read the command line and go through the pictures."""
     parser = argparse.ArgumentParser(description="Find objects, draw them and write KITTI labels.")
@@ -153,7 +77,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=100, help="pictures of a camera, 0: until Ctrl-C (100)")
     args = parser.parse_args()
     sys.path.insert(0, str(HERE))  # for the files beside this one, with `python3 -I` too
-    objects = importlib.import_module("objects")
+    objects, pictures = (importlib.import_module(name) for name in ("objects", "pictures"))
     config = json.loads((HERE / "config.json").read_text(encoding="utf-8"))
     run = open_model(Path(args.model) if args.model else HERE / config["model"], config)
     threshold = config["threshold"] if args.threshold is None else args.threshold
@@ -164,9 +88,9 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
     times = []
     try:
-        for name, picture in pictures(args.source, args.frames):
+        for name, picture in pictures.take(args.source, args.frames):
             moments = [time.perf_counter()]
-            seen = prepare(picture, config)
+            seen = pictures.prepare(picture, config)
             moments.append(time.perf_counter())
             outputs = run(seen)
             moments.append(time.perf_counter())
@@ -182,7 +106,7 @@ def main() -> None:
                 for label, _, box, score in found
             ]
             (folders[1] / (Path(name).stem + ".txt")).write_text("".join(rows), encoding="utf-8")
-            draw(picture, found)
+            pictures.draw(picture, found)
             picture.save(str(folders[0] / name))
             steps = [1000 * (after - before) for before, after in zip(moments, moments[1:])]
             times.append(sum(steps))

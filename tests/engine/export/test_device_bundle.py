@@ -70,9 +70,30 @@ assert not {"taomagic", "torch", "cv2"} & {name.partition(".")[0] for name in sy
 """
 
 
-def on_device(bundle: Path, *words: object) -> subprocess.CompletedProcess[str]:
+#: OpenCV as a device with a camera has it: two frames, blue and then green, each in BGR.
+CAMERA = """
+import sys, types
+import numpy as np
+class VideoCapture:
+    def __init__(self, source):
+        print("opened", repr(source))
+        self.left = [(255, 0, 0), (0, 255, 0)]
+    def isOpened(self):
+        return True
+    def read(self):
+        if not self.left:
+            return False, None
+        return True, np.full((48, 64, 3), self.left.pop(0), np.uint8)
+    def release(self):
+        print("released")
+sys.modules["cv2"] = types.SimpleNamespace(VideoCapture=VideoCapture)
+"""
+
+
+def on_device(bundle: Path, *words: object, before: str = "") -> subprocess.CompletedProcess[str]:
     """Run the bundle's program in an isolated Python."""
-    call = [sys.executable, "-I", "-c", DEVICE, str(bundle / "run.py"), *map(str, words)]
+    program = DEVICE.replace(', "cv2"} &', "} &") if before else DEVICE
+    call = [sys.executable, "-I", "-c", before + program, str(bundle / "run.py"), *map(str, words)]
     return subprocess.run(call, capture_output=True, text=True, check=False, cwd=bundle)
 
 
@@ -242,6 +263,24 @@ def test_a_camera_without_opencv_is_told(place: Path, bundle: Callable[..., Path
     done = on_device(folder, place / "pictures", "--model", place / "ssd.txt")
     assert "needs TensorRT" in done.stderr
     assert done.returncode == 1
+
+
+def test_a_camera_gives_pictures_until_there_are_enough_or_no_more(
+    place: Path, bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = bundle("ssd", "ssd.tlt", "-e", str(place / "ssd.txt"))
+    done = on_device(folder, "camera:1", "-o", tmp_path / "one", "--frames", "1", before=CAMERA)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "opened 1", "a number is a device"
+    assert "released" in done.stdout
+    assert [path.name for path in (tmp_path / "one" / "labels").iterdir()] == ["frame_000001.txt"]
+    done = on_device(folder, "camera:rtsp://x/y", "-o", tmp_path / "all", "--frames", "0", before=CAMERA)
+    assert done.stdout.splitlines()[0] == "opened 'rtsp://x/y'"
+    assert (done.returncode, "gives no more pictures" in done.stderr) == (1, True)
+    drawn = sorted((tmp_path / "all" / "images").iterdir())
+    assert [path.name for path in drawn] == ["frame_000001.jpg", "frame_000002.jpg"]
+    with Image.open(drawn[0]) as picture:
+        assert picture.getpixel((63, 47))[2] > 150, "blue stays blue"
 
 
 @pytest.mark.parametrize(
