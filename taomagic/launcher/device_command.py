@@ -2,52 +2,27 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Sequence
 
-from taomagic.errors import UsageProblem
-from taomagic.launcher.engine_question import ask_engine
-from taomagic.spec.arguments import nearest, parser
-
-_PREFIXES = {"ERROR: ": "Device bundle: ", "HINT: ": "Hint: "}
+from taomagic.launcher.engine_question import Question, answer
 
 
 def run(args: Sequence[str], say: Callable[[str], None] = print) -> int:
-    """Carry out `tao device …`.
+    """Carry out `tao device …`, see :func:`answer`; the exit code is 0 where the bundle is written."""
+    return answer(_BUNDLE, args, say)
 
-    Parameters
-    ----------
-    args
-        The words behind ``device``.
-    say
-        Shows a line.
 
-    Returns
-    -------
-    int
-        The exit code: 0 where the bundle is written.
-
-    Raises
-    ------
-    UsageProblem
-        A word is wrong or missing.
-    EnvironmentProblem
-        The engine's packages aren't installed.
-    """
-    if not args or args[0] != "bundle":
-        near = nearest(args[0], ["bundle"]) if args else None
-        raise UsageProblem(
-            f"`tao device` doesn't know {args[0]}." if args else "`tao device` needs a word: bundle.",
-            hint=("Did you mean bundle? " if near else "") + "tao device bundle MODEL -o FOLDER",
-        )
-    try:
-        wanted = parser("device", "bundle").parse_args(list(args[1:]))
-    except SystemExit as ended:  # argparse has printed its help
-        return int(ended.code or 0)
+def _words(wanted: argparse.Namespace) -> list[str]:
     # As one word each: a name that begins with a hyphen is no flag.
-    words = ["device", "bundle", f"--output={wanted.output}", f"--data_type={wanted.data_type}"]
+    words = [f"--output={wanted.output}", f"--data_type={wanted.data_type}"]
     for name in ("spec", "cal_cache_file"):
         if value := getattr(wanted, name):
             words.append(f"--{'experiment_spec' if name == 'spec' else name}={value}")
     words += [f"--{name}" for name in ("force", "verbose") if getattr(wanted, name)]
-    words += ["--", wanted.model]
-    return ask_engine(words, wanted.key, say, _PREFIXES, "exports models")
+    return [*words, "--", wanted.model]
+
+
+_BUNDLE = Question(
+    "device", "bundle", "tao device bundle MODEL -o FOLDER", "Device bundle", "exports models", _words
+)

@@ -4,44 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from taomagic.errors import UsageProblem
-from taomagic.launcher.engine_question import ask_engine
-from taomagic.spec.arguments import nearest, parser
+from taomagic.launcher.engine_question import Question, answer
 
-_PREFIXES = {"ERROR: ": "Model file: ", "HINT: ": "Hint: "}
+_CHECK = Question(
+    "key",
+    "check",
+    "tao key check FILE -k KEY",
+    "Model file",
+    "reads model files",
+    lambda wanted: ["--", wanted.file],
+)
 
 
 def run(args: Sequence[str], say: Callable[[str], None] = print) -> int:
-    """Carry out `tao key …`.
+    """Carry out `tao key …`, see :func:`answer`.
 
-    Parameters
-    ----------
-    args
-        The words behind ``key``.
-    say
-        Shows a line.
-
-    Returns
-    -------
-    int
-        The exit code: 0 where the key opens the file or the file needs none, 1 where it doesn't.
-
-    Raises
-    ------
-    UsageProblem
-        A word is wrong or missing.
-    EnvironmentProblem
-        The engine's packages aren't installed.
+    The exit code is 0 where the key opens the file or the file needs none, and 1 where it doesn't.
     """
-    if not args or args[0] != "check":
-        near = nearest(args[0], ["check"]) if args else None
-        raise UsageProblem(
-            f"`tao key` doesn't know {args[0]}." if args else "`tao key` needs a word: check.",
-            hint=("Did you mean check? " if near else "") + "tao key check FILE -k KEY",
-        )
-    try:
-        wanted = parser("key", "check").parse_args(list(args[1:]))
-    except SystemExit as ended:  # argparse has printed its help
-        return int(ended.code or 0)
-    words = ["key", "check", "--", wanted.file]
-    return ask_engine(words, wanted.key, say, _PREFIXES, "reads model files")
+    return answer(_CHECK, args, say)
