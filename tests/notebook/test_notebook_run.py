@@ -22,6 +22,7 @@ from taomagic.notebook import running
 from taomagic.notebook.artefacts import missing
 from taomagic.notebook.judging import STATUS_MIME, judge, title_of
 from taomagic.notebook.shell_guard import refusal
+from taomagic.project.mounts import home_map
 
 
 def written(path: Path, *sources: str) -> Path:
@@ -176,13 +177,17 @@ def executed(
     home = tmp_path / "home"
     (home / ".ipython" / "profile_default" / "startup").mkdir(parents=True)
     (home / ".ipython" / "profile_default" / "startup" / "own.py").write_text("print(undefined_name)")
+    (home / ".tao_mounts.json").write_text("the person's")
     monkeypatch.setenv("HOME", str(home))
     for name in ("IPYTHONDIR", "LOCAL_PROJECT_DIR", "LAUNCHER_MOUNTS", "UNSET"):
         monkeypatch.delenv(name, raising=False)
     notebook = written(
         tmp_path / "a.ipynb",
         "import os\nprint(FIXME == os.getcwd())",
-        "!echo fine",
+        """\
+with open(os.path.expanduser("~/.tao_mounts.json"), "w") as file:
+    file.write('{"Mounts": []}')
+!echo fine; cat ~/.tao_mounts.json""",
         "!exit 3",
         "!ls missing",
         "!touch should_not_be_$UNSET/x; rm -rf $UNSET/tfrecords/*",
@@ -208,6 +213,8 @@ def test_every_kind_of_failure_is_told_and_the_run_goes_on(executed: tuple[int, 
     assert STATUS_MIME not in json.dumps(notebook)
     texts = ["".join("".join(o.get("text", "")) for o in cell["outputs"]) for cell in cells]
     assert texts[0] == f"FIXME isn't defined in this notebook; it is now {folder}.\nTrue\n"
+    assert texts[1].replace("\r", "") == 'fine\n{"Mounts": []}'
+    assert (folder / "home" / ".tao_mounts.json").read_text() == "the person's"
     assert texts[6].startswith("LOCAL_PROJECT_DIR: /data/tlt-experiments isn't here")
     assert texts[6].endswith("True\n")
     assert not list(folder.glob("should_not_be*"))
@@ -371,33 +378,20 @@ get_ipython().magics_manager.registry["TaoMagics"].runner = runner
     assert (home / ".tao_mounts.json").read_text() == "the person's"
 
 
-def test_each_of_two_runs_has_its_own_map_and_the_persons_is_not_touched(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_each_of_two_runs_has_its_own_map_that_begins_as_the_persons(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the outer notebook runs, its own cell runs another one that writes a map, too."""
-    home = tmp_path / "home"
-    home.mkdir()
-    (home / ".tao_mounts.json").write_text("the person's")
-    monkeypatch.setenv("HOME", str(home))
-    show = "!cat ~/.tao_mounts.json"
-    write = "import os\nwith open(os.path.expanduser('~/.tao_mounts.json'), 'w') as file:\n    _ = file.write('{}')"
-    inner = written(tmp_path / "inner.ipynb", show, write.format("of the inner one"), show)
-    outer = written(
-        tmp_path / "outer.ipynb",
-        show,
-        write.format("of the outer one"),
-        f"!{sys.executable} -m taomagic notebook run {inner} > /dev/null",
-        show,
-    )
-    assert tao(["notebook", "run", str(outer)]) == 0, capsys.readouterr().out
-
-    def shown(name: str) -> list[str]:
-        cells = json.loads((tmp_path / f"{name}.executed.ipynb").read_text())["cells"]
-        return ["".join(o["text"]) for cell in cells for o in cell.get("outputs", []) if "text" in o]
-
-    assert shown("outer") == ["the person's", "of the outer one"]
-    assert shown("inner")[-1] == "of the inner one"
-    assert (home / ".tao_mounts.json").read_text() == "the person's"
+    (tmp_path / ".tao_mounts.json").write_text("the person's")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    maps = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        _, environment = running._kernel(running.Wishes(tmp_path / name, {}, {}))
+        maps.append(home_map(environment))
+        # A run that a cell of another run starts begins as that one is.
+        monkeypatch.setenv("TAOMAGIC_HOME_MAP", str(maps[-1]))
+    assert maps[0] != maps[1]
+    assert [file.read_text() for file in maps] == ["the person's"] * 2
 
 
 def test_missing_packages_are_named(
