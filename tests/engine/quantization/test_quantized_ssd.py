@@ -10,6 +10,8 @@ import onnx
 import pytest
 import torch
 
+from taomagic.engine.converter.build import prepare
+from taomagic.engine.converter.quantization import quantize
 from taomagic.engine.pruning.prune import prune
 from taomagic.engine.quantization import quantizers, without_quantization
 from taomagic.engine.ssd.model import SSD, Architecture, keras_name
@@ -179,3 +181,26 @@ def test_the_export_leaves_the_network_alone():
 def test_a_float_whichhas_no_scales():
     exported = export_with_scales(network(quantized=False), SPEC)
     assert exported.tensor_scales == {}
+
+
+def test_an_int8_engine_with_the_trained_scales_computes_what_the_network_has_learned_with():
+    """Its grid is finer behind a ReLU (255 steps of 127) and its first layer exact, so it isn't the same to the bit."""
+    model = seen(with_rounded_kernels(network(width=0.25)), batches=6)
+    exported = export_with_scales(model, SPEC)
+    source = prepare(exported.model)
+    x = images(4)
+    trained, _ = predictions(model, x)
+    exact, _ = onnx_predictions(source.model.SerializeToString(), x)
+    quantized = quantize(source.simplified, exported.tensor_scales)
+    assert quantized.layers > quantized.of / 2
+    rounded, _ = onnx_predictions(quantized.model.SerializeToString(), x)
+    assert np.abs(rounded - exact).max() > 1e-4  # something was rounded
+    assert np.abs(rounded - trained).mean() < 0.005  # of probabilities
+    # With scales of another network it would be far off.
+    strange, _ = onnx_predictions(
+        quantize(
+            source.simplified, {name: scale / 8 for name, scale in exported.tensor_scales.items()}
+        ).model.SerializeToString(),
+        x,
+    )
+    assert np.abs(strange - trained).mean() > 4 * np.abs(rounded - trained).mean()
