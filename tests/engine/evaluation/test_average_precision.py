@@ -47,6 +47,14 @@ def test_sampled_and_integrated_values_of_a_curve_worked_by_hand():
     assert integrated_average_precision(precision, recall) == pytest.approx(0.5 * 1.0 + 0.5 * 2 / 3)
 
 
+@pytest.mark.parametrize("objects", [10, 20, 30, 70])
+def test_a_recall_that_equals_a_level_reaches_it(objects):
+    for tenths in range(1, 11):
+        hits = np.arange(1, objects * tenths // 10 + 1)
+        value = sampled_average_precision(np.ones(len(hits)), hits / objects)
+        assert value == pytest.approx((tenths + 1) / 11), tenths
+
+
 def test_a_second_detection_of_the_same_object_is_a_false_positive():
     detections = [found((BOX, 0.9), (BOX, 0.8)), found((FAR, 0.7))]
     assert average_precision([truth(BOX), truth(FAR)], detections) == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
@@ -73,9 +81,9 @@ def test_a_detection_goes_to_the_next_object_where_a_better_one_took_the_nearest
 
 
 def test_sampling_takes_the_best_precision_at_a_recall_or_more_and_nothing_beyond_the_last():
-    # 3 of 10 found without a mistake: floating point puts 3/10 just below the fourth of the eleven recalls.
+    # 3 of 10 found without a mistake: recalls 0, 0.1, 0.2 and 0.3 are reached.
     precision, recall = np.ones(3), np.array([0.1, 0.2, 3 / 10])
-    assert sampled_average_precision(precision, recall) == pytest.approx(3 / 11)
+    assert sampled_average_precision(precision, recall) == pytest.approx(4 / 11)
     assert sampled_average_precision(np.empty(0), np.empty(0)) == 0.0
 
 

@@ -58,7 +58,7 @@ def slow_average_precision(outcomes, wanted, mode):
         right += hit
         points.append((right / wanted, right / number))
     if mode == "SAMPLE":
-        recalls = np.linspace(0.0, 1.0, 11)
+        recalls = [level / 10 for level in range(11)]
         return sum(max((p for r, p in points if r >= t), default=0.0) for t in recalls) / 11
     area, before = 0.0, 0.0
     for i, (recall, _) in enumerate(points):
