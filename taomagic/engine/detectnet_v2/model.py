@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from taomagic.engine.backbones import Widths, build_backbone
 from taomagic.engine.backbones.base import keras_name
@@ -21,6 +21,7 @@ from taomagic.engine.quantization import quantize
 from taomagic.engine.weights.kind import Detector
 from taomagic.spec.settings_detectnet_v2 import DetectNetExperiment
 
+_HALVES = frozenset({torch.float16, torch.bfloat16})
 #: Architectures that are built without batch normalisation whatever the spec says, and those that always have it.
 _WITHOUT_NORM = ("squeezenet",)
 _WITH_NORM = ("mobilenet_v1", "mobilenet_v2", "efficientnet_b0")
@@ -125,6 +126,14 @@ class Architecture:
         )
 
 
+def coverage_of(logits: Tensor) -> Tensor:
+    """Return the coverage in float32: in mixed precision a half rounds 0.9998 to 1, where nothing is learned."""
+    return torch.sigmoid(logits.float() if logits.dtype in _HALVES else logits)
+
+
+fx.wrap("coverage_of")  # one node of a traced network; what its values are is seen when it runs
+
+
 class DetectNet(Detector):
     """DetectNet_v2: for each cell and class, the coverage and the sides of a box.
 
@@ -197,7 +206,7 @@ class DetectNet(Detector):
         last = self.backbone(images)[-1]
         if self.dropout is not None:
             last = self.dropout(last)
-        return torch.sigmoid(self.heads["output_cov"](last)), self.heads["output_bbox"](last)
+        return coverage_of(self.heads["output_cov"](last)), self.heads["output_bbox"](last)
 
     def by_class(self, boxes: Tensor) -> Tensor:
         """Return the boxes [N, 4 · classes, H, W] as [N, classes, 4, H, W]."""

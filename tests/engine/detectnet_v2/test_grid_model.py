@@ -96,3 +96,19 @@ def test_a_quantised_network_trains() -> None:
     first = model.get_parameter("backbone.conv1.weight")
     assert first.grad is not None
     assert bool(first.grad.abs().sum() > 0)
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_coverage_is_exact_in_mixed_precision(quantized: bool) -> None:
+    model = DetectNet(architecture(nlayers=10, quantized=quantized)).eval()
+    with torch.no_grad():
+        model.heads["output_cov"].weight.zero_()
+        model.heads["output_cov"].bias.fill_(9.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        coverage, _ = model(torch.zeros(1, *model.architecture.input_shape))
+    assert coverage.dtype == torch.float32
+    assert coverage.max() < 1, "a half has no number between 0.996 and 1"
+    (1 - coverage).log().mean().backward()
+    slope = model.heads["output_cov"].bias.grad
+    assert slope is not None
+    assert slope.abs().min() > 0.1
