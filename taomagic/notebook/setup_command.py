@@ -103,11 +103,20 @@ def profile_folder(name: str) -> Path:
     Raises
     ------
     EnvironmentProblem
-        There is no such profile.
+        There is no such profile, or IPython's folder can't be written.
     """
+    import warnings
+
     from IPython.paths import get_ipython_dir
 
-    base = Path(get_ipython_dir())
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        base = Path(get_ipython_dir())
+    if told:  # it has made a temporary folder then, which no kernel reads
+        raise EnvironmentProblem(
+            f"IPython has no folder for its profiles: {str(told[0].message).rstrip('.')}.",
+            hint="Set IPYTHONDIR to a folder that you may write, here and where JupyterLab is started.",
+        )
     folder = base / f"profile_{name}"
     if name != _DEFAULT and not folder.is_dir():
         there = sorted(each.name.removeprefix("profile_") for each in base.glob("profile_*") if each.is_dir())

@@ -119,6 +119,15 @@ def test_a_profile_that_cannot_be_written_is_told(home: Path, capsys: Capture) -
     assert "can't be written" in capsys.readouterr().err
 
 
+def test_a_temporary_folder_of_ipython_is_no_place(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setenv("IPYTHONDIR", str(home / "missing" / "ipython"))
+    assert tao(["setup", "notebooks"]) == 1
+    assert "IPython has no folder for its profiles" in capsys.readouterr().err
+    assert not files(home)
+
+
 #: As NVIDIA's notebooks have it, and cells that show what came of it.
 THEIRS = (
     "import sys\nprint('taomagic.magics' in sys.modules, 'FIXME' in globals())",
