@@ -101,18 +101,18 @@ def five(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]
     shutil.rmtree(project.parent)
 
 
-def give(five: Path, data: Path, results: Path) -> None:
-    """Put archives and weights where a notebook wants them, as a person does who has them."""
-    for source, target in ((five / "data", data), (five / "ssd", results)):
-        for name in ARCHIVES if target == data else (MODEL,):
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source / name, target / name)
+def give(source: Path, target: Path, *names: str) -> None:
+    """Put files where a notebook wants them, as a person does who has them."""
+    for name in names:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source / name, target / name)
 
 
 @pytest.mark.slow
 def test_ssd_of_tao_3_and_4(five: tuple[Path, str], tmp_path: Path) -> None:
     project = tmp_path / "project"
-    give(five[0], project / "data", project / "ssd")
+    give(five[0] / "data", project / "data", *ARCHIVES)
+    give(five[0] / "ssd", project / "ssd", MODEL)
     # Its retraining takes the same code.
     three = list(ssd_notebooks.cells("1.3.0"))
     last = max(number for number, text in enumerate(three) if "EPOCH=080" in text)
@@ -188,17 +188,18 @@ def test_ssd_of_tao_5(five: tuple[Path, str]) -> None:
 
 
 @pytest.mark.slow
-def test_ssd_of_the_edition_for_colab(tmp_path: Path) -> None:
+def test_ssd_of_the_edition_for_colab(five: tuple[Path, str], tmp_path: Path) -> None:
     """Up to the first evaluation, then inference; what is between them, the other ones show."""
     root = tmp_path / "nvidia-tao"
     sources = ssd_notebooks.cells("colab-5.0")
     end = next(number for number, text in enumerate(sources) if "ssd prune" in text)
     start = next(number for number, text in enumerate(sources) if "test_samples" in text)
-    cells = tuple(text.replace("_retrain/", "_unpruned/") for text in (*sources[:end], *sources[start:]))
+    predict = [text.replace("_retrain/", "_unpruned/") for text in sources[start : start + 2]]
     period = {r"validation_period_during_training: 10": "validation_period_during_training: 5"}
-    path = write(root, "colab-5.0", cells, period)
-    told = run(path, tmp_path / "home")
+    path = write(root, "colab-5.0", (*sources[:end], *predict), period)
     folder = path.parent
+    give(five[0] / "ssd", folder / "results/ssd", MODEL)
+    told = run(path, tmp_path / "home")
     assert f"/home_duplicate/someone/colab_notebooks isn't here; {root} takes its place" in told
     assert "TensorRT isn't needed" in told
     check_nothing_was_installed(root, told)
@@ -227,7 +228,8 @@ def test_ssd_of_the_older_edition_for_colab(five: tuple[Path, str], tmp_path: Pa
     )
     folder = path.parent
     data = folder / "content/drive/MyDrive/kitti_data"
-    give(five[0], data, folder / "results/ssd")
+    give(five[0] / "data", data, *ARCHIVES)
+    give(five[0] / "ssd", folder / "results/ssd", MODEL)
     told = run(path, tmp_path / "home")
     check_nothing_was_installed(tmp_path, told)
     check_data(data / "tfrecords", 108)
