@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from taomagic.notebook import by_hand, launchers, sample_data, stand_ins
-from taomagic.notebook.scene_archive import layout
+from taomagic.notebook.scene_archive import layout, members
 
 from .fixtures import ssd_notebooks
 
@@ -115,7 +115,7 @@ def test_drawn_scenes_are_called_after_the_classes_of_the_specs(tmp_path: Path) 
         rest = "0 0 0 1 2 3 4 0 0 0 0 0 0 0"
         names = ("Car", "Car", "Car", "Pedestrian", "Cyclist", "DontCare")
         (data / split / "label_2/000000.txt").write_text("".join(f"{name} {rest}\n" for name in names))
-    content = stand_ins.members(data, config["layout"]["folders"], config["layout"]["classes"])
+    content = members(data, config["layout"]["folders"], config["layout"]["classes"])
     assert sorted(content) == [
         "train/images/000000.png", "train/labels/000000.txt", "val/images/000000.png", "val/labels/000000.txt",
     ]  # fmt: skip
