@@ -17,6 +17,7 @@ from taomagic.engine.cli import main
 from taomagic.engine.comparison import timing
 from taomagic.engine.converter.calibration_cache import read_cache, write_cache
 from taomagic.engine.converter.engine_file import open_engine, read_engine
+from taomagic.engine.data.tensorfile import write_batches
 from taomagic.engine.data.tfrecord import TFRecordWriter
 from taomagic.engine.detectnet_v2 import weights as detectnet_weights
 from taomagic.engine.detectnet_v2.model import Architecture as DetectNetArchitecture
@@ -29,7 +30,7 @@ from taomagic.engine.storage.model_file import write_onnx
 from taomagic.spec.detectnet_v2 import read_experiment as read_detectnet
 from taomagic.spec.ssd import read_experiment as read_ssd
 from tests.engine.commands.conftest import SPEC
-from tests.engine.converter.engine_cases import convolutional
+from tests.engine.converter.engine_cases import convolutional, yolo
 from tests.engine.detectnet_v2.conftest import example
 from tests.engine.detectnet_v2.test_grid_loading import experiment_text
 
@@ -344,12 +345,35 @@ def test_a_model_from_elsewhere_converts(run: Run, folder: Path, made: Path) -> 
     code, output = run(*words, "--cal_image_dir", "@data/image_2")
     assert code == 1
     assert "doesn't say how its images are prepared" in output
-    from taomagic.engine.data.tensorfile import write_batches
-
     write_batches(folder / "cal.tensor", [images[:3], images[3:]], name="000_net")
     code, output = run(*words, "--cal_data_file", "@out/cal.tensor", "--batches", "2")
     assert code == 0, output
     assert open_engine(folder / "int8.trt").metadata["notes"]["layers_in_int8"] >= 1
+
+
+def test_a_yolo_of_other_tools_converts_and_runs_in_every_precision(run: Run, folder: Path) -> None:
+    (folder / "yolov3.onnx").write_bytes(yolo())
+    seen = np.random.default_rng(0).normal(0, 1, (4, 3, 64, 96)).astype(np.float32)
+    write_batches(folder / "cal.tensor", [seen], name="000_net")
+    wanted = open_engine(folder / "yolov3.onnx").run(seen)
+    assert {name: values.shape for name, values in wanted.items()} == {
+        "082_convolutional": (4, 21, 8, 12),
+        "094_convolutional": (4, 21, 16, 24),
+    }
+    for precision, bound in (("fp32", 1e-5), ("fp16", 0.005), ("int8", 0.15)):
+        code, output = run(
+            "converter", "@out/yolov3.onnx", "-d", "3,64,96", "-o", "082_convolutional,094_convolutional", "-m", "2",
+            "-t", precision, "-e", f"@out/{precision}.trt",
+            *(("--cal_data_file", "@out/cal.tensor", "--batches", "1") if precision == "int8" else ()),
+        )  # fmt: skip
+        assert code == 0, output
+        found = open_engine(folder / f"{precision}.trt").run(seen)  # four images, in two parts
+        for name, values in wanted.items():
+            error = np.sqrt(np.mean((found[name] - values) ** 2)) / values.std()
+            assert error < bound, (precision, name, error)
+    # Nobody knows here what its maps mean, so there is no program to go along with it.
+    code, output = run("device", "bundle", "@out/fp32.trt", "-o", "@out/bundle")
+    assert (code, "doesn't say what it is" in output) == (1, True), output
 
 
 @pytest.mark.parametrize(

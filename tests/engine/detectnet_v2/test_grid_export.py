@@ -1,4 +1,4 @@
-"""DetectNet_v2 as ONNX: the same numbers as in PyTorch, for every backbone, and what the file says about itself."""
+"""DetectNet_v2 as ONNX: the same numbers as in PyTorch, and what the file says about itself."""
 
 from __future__ import annotations
 
@@ -27,11 +27,6 @@ from taomagic.errors import UsageProblem
 from taomagic.spec.detectnet_v2 import DetectNetExperiment, read_experiment
 from tests.engine.export.integers import insert_integers
 
-#: One of each family: what differs only in the number of equal blocks needn't be exported twice.
-BACKBONES = [
-    ("resnet", 10), ("resnet", 18), ("resnet", 50), ("vgg", 16), ("googlenet", 0), ("mobilenet_v1", 0),
-    ("mobilenet_v2", 0), ("squeezenet", 0), ("efficientnet_b0", 0),
-]  # fmt: skip
 SPEC = Path(__file__).parents[3] / "specs" / "detectnet_v2" / "detectnet_v2_train_resnet18_kitti.txt"
 
 
@@ -89,9 +84,9 @@ def metadata(model: bytes) -> dict[str, Any]:
     return {entry.key: json.loads(entry.value) for entry in onnx.load_from_string(model).metadata_props}
 
 
-@pytest.mark.parametrize(("arch", "num_layers"), BACKBONES)
-def test_the_exported_model_gives_the_maps_of_the_network(arch: str, num_layers: int) -> None:
-    model = network(arch, num_layers)
+def test_the_exported_model_gives_the_maps_of_the_network() -> None:
+    """The other backbones are in the matrix of precisions."""
+    model = network()
     exported = export_with_scales(model)
     assert exported.tensor_scales == {}
     for count in (1, 3):
