@@ -1,8 +1,9 @@
 """Quick mode: a training that leaves every file within minutes, to try a pipeline out, and learns little.
 
-:data:`QUICK_MODE_VARIABLE` says how many steps an epoch has. A step then has few images, a validation between two
-epochs looks at few, TensorBoard gets no histograms, and where every epoch leaves a checkpoint only some of them can be
-trained on from. The networks, their input and all files are as large as ever. Every log says so.
+:data:`QUICK_MODE_VARIABLE` says how many steps an epoch has. A step then has few images, and a learning rate as
+much lower; a validation between two epochs looks at few, TensorBoard gets no histograms, and where every epoch leaves a
+checkpoint only some of them can be trained on from. The networks, their input and all files are as large as ever. Every
+log says so.
 """
 
 from __future__ import annotations

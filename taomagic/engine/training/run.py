@@ -68,6 +68,8 @@ class TrainingRun:
         self.plan = Plan(
             self.settings.num_epochs, steps, some * self.world.size, len(images), quick=quick_mode.is_on()
         )
+        # With an image in place of sixteen, steps as large as theirs would diverge.
+        self._share_of_rate = some / whole
         self.checkpoints = network.checkpoints(command, steps)
         self.schedule = network.schedule(steps, self.world.size)
         self.report = network.report(command, status, self.plan)
@@ -150,6 +152,8 @@ class TrainingRun:
         plan, network = self.plan, self.network
         parts = [f"{quick_mode.QUICK_MODE_VARIABLE}={quick_mode.steps_asked()}"]
         parts.append(f"steps in an epoch: {plan.steps}, images in a step: {plan.batch_size}")
+        if self._share_of_rate < 1:
+            parts.append(f"learning rate: {self._share_of_rate:.4g} of the spec's")
         if network.has_validation:
             count = network.validation_images
             parts.append(f"images in a validation: {quick_mode.images_of_validation(count)} of {count}")
@@ -259,7 +263,9 @@ class TrainingRun:
                 on_device(monitors.watch(batches, epoch), self.device.torch_device),
                 plan.steps,
                 step,
-                learning_rate_at=lambda i: self.schedule.rate(first_step + i, record.history),
+                learning_rate_at=lambda i: (
+                    self._share_of_rate * self.schedule.rate(first_step + i, record.history)
+                ),
                 on_step=on_step,
             )
         self.report.epoch_trained(result)

@@ -260,8 +260,10 @@ def test_quick_mode_shortens_epochs_and_says_so(project: Project, monkeypatch):
     monkeypatch.setenv("TAOMAGIC_STEPS_PER_EPOCH", "1")
     outcome = project.train("quick")
     assert outcome.code == 0, outcome.output
-    quick = "QUICK MODE: TAOMAGIC_STEPS_PER_EPOCH=1; steps in an epoch: 1, images in a step: 1; images in a validation"
+    quick = "QUICK MODE: TAOMAGIC_STEPS_PER_EPOCH=1; steps in an epoch: 1, images in a step: 1; learning rate: 0.2 of"
     assert quick in outcome.output
+    with (project.folder / "quick/ssd_training_log_resnet10.csv").open() as file:
+        assert max(float(row["lr"]) for row in csv.DictReader(file)) == pytest.approx(0.2 * 1e-2)
     assert [record["message"] for record in statuses(project, "quick")][1].startswith(quick)
     assert lines_of(outcome.output).count("Epoch 3/3 (quick mode)") == 1
     files = [load_model(project.path(project.weights("quick", epoch)), KEY) for epoch in (1, 2, 3)]

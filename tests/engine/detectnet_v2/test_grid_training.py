@@ -412,7 +412,9 @@ def test_scalars_less_often_than_once_an_epoch_are_refused_but_not_in_quick_mode
     code, output = place.train("rare", spec=spec)
     assert code == 0, output
     assert "Scalars logged at every 1 steps" in output
-    quick = "QUICK MODE: TAOMAGIC_STEPS_PER_EPOCH=1; steps in an epoch: 1, images in a step: 1; images in a validation"
+    quick = (
+        "QUICK MODE: TAOMAGIC_STEPS_PER_EPOCH=1; steps in an epoch: 1, images in a step: 1; learning rate: 0."
+    )
     assert quick in output
     assert quick in (place.folder / "rare/status.json").read_text()
     assert "every 10th" not in output, "the state is a file of its own, which has to be there"
