@@ -108,7 +108,7 @@ def prepare(project: Path, network: str, version: str) -> Path:
     module: Any = importlib.import_module(f"tests.notebook.fixtures.{network}_notebooks")
     if version not in module.VERSIONS:
         sys.exit(f"{network} has {', '.join(module.VERSIONS)}, not {version}.")
-    folder = project / getattr(module, "FOLDER", {}).get(version, ".")
+    folder: Path = project / getattr(module, "FOLDER", {}).get(version, ".")
     specs = {f"specs/{name}": text for name, text in module.specs(version).items()}
     helpers = module.helpers(version) if inspect.signature(module.helpers).parameters else module.helpers()
     for name, text in {**specs, **helpers}.items():
