@@ -88,12 +88,15 @@ def judge(outputs: Sequence[Mapping[str, Any]]) -> list[str]:
         left out a file, and for the first line of the output that tells of an error. Empty where all went well.
     """
     problems: list[str] = []
+    unseen: list[str] = []
     for output in outputs:
         if output.get("output_type") == "error":
             problems.append(_shortened(f"{output.get('ename')}: {output.get('evalue')}"))
         status = output.get("data", {}).get(STATUS_MIME)
         if status:
-            problems += _of_status(status)
+            (unseen if status.get("kind") == "launcher" else problems).extend(_of_status(status))
+    # In a pipe, a script, or a call of Python's, nobody else has told of it.
+    problems = problems or unseen
     # A command that failed has said why, and one line of it is enough.
     error = next((line for line in _lines(outputs) if tells_of_an_error(line)), "")
     if error and not any(error in problem for problem in problems):

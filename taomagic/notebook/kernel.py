@@ -31,7 +31,8 @@ REFUSED = 126
 _EXTENSION = "taomagic"
 #: Cell magics whose bodies a shell runs; ``%%script`` where its program is one.
 _SHELLS = ("bash", "sh", "script")
-_PROGRAMS = frozenset({"bash", "sh", "dash", "zsh", "ksh"})
+#: Those of the Bourne shell's family.
+SHELL_PROGRAMS = frozenset({"bash", "sh", "dash", "zsh", "ksh"})
 
 
 def prepare(shell: Any, names: Mapping[str, str] | None = None, *, folder: Path | None = None) -> Help:
@@ -92,7 +93,7 @@ class Help:
         shell = self._shell
         if "TaoMagics" not in shell.magics_manager.registry:
             shell.extension_manager.load_extension(_EXTENSION)
-        programs = str(launchers.of_this_process())
+        programs = str(self.programs())
         path = os.environ.get("PATH", os.defpath)
         if programs not in path.split(os.pathsep):
             os.environ["PATH"] = os.pathsep.join([programs, path])
@@ -110,6 +111,10 @@ class Help:
         shell.events.register("pre_run_cell", self.before_cell)
         shell.events.register("post_run_cell", self.after_cell)
         return self
+
+    def programs(self) -> Path:
+        """Return the folder of the launchers that cells find on PATH."""
+        return launchers.of_this_process()
 
     def tell(self, notice: str) -> None:
         """Show a notice in the cell's output, once in each cell."""
@@ -157,12 +162,12 @@ class Help:
             print(translate(advice.on_missing_address(program, name)), file=sys.stderr)
         self.ran(cmd, code, time.monotonic() - began)
 
-    def getoutput(self, cmd: str, split: bool = True, depth: int = 0) -> Any:
-        """Do what ``shell.getoutput`` does (``x = !ls``), unless the line is dangerous."""
+    def getoutput(self, cmd: str, split: bool = True, depth: int = 0, before: str = "") -> Any:
+        """Do what ``shell.getoutput`` does (``x = !ls``), after other commands, unless the line is dangerous."""
         plain = type(self._shell).getoutput
         if self._is_refused(cmd, _Values(self._shell, cmd, sys._getframe(depth + 1).f_locals)):
             return plain(self._shell, "true", split=split)
-        return plain(self._shell, cmd, split=split, depth=depth + 1)
+        return plain(self._shell, before + cmd, split=split, depth=depth + 1)
 
     def _guarded(self, name: str, plain: Any) -> Any:
         """Return a cell magic that runs a script unless that is dangerous."""
@@ -170,7 +175,9 @@ class Help:
         def script(line: str, cell: str) -> Any:
             words = [Path(word).name for word in line.split() if not word.startswith("-")]
             # Scripts see the environment only.
-            if (name != "script" or _PROGRAMS.intersection(words[:1])) and self._is_refused(cell, os.environ):
+            if (name != "script" or SHELL_PROGRAMS.intersection(words[:1])) and self._is_refused(
+                cell, os.environ
+            ):
                 return None
             return plain(line, cell)
 

@@ -16,15 +16,33 @@ from pathlib import Path
 #: Name -> function in :mod:`taomagic.cli`. ``tlt`` is TLT 3.0's.
 _PROGRAMS = {"tao": "tao", "tlt": "tao", "tao-deploy": "tao_deploy"}
 OLD_PYTHONS = ("python3.6", "python3.8")
+# 141: the reader of a pipe has had enough. Flags may hold a key.
+_NOTED = """\
+from itertools import takewhile
+if code not in (0, 141):
+    with open({failures!r}, "a", encoding="utf-8") as file:
+        print(code, {name!r}, *takewhile(lambda word: word[:1] != "-", sys.argv[1:]), file=file)
+"""
 
 
-def write(folder: Path) -> Path:
-    """Write the scripts into a new folder and return it."""
+def write(folder: Path, failures: Path | None = None) -> Path:
+    """Write the scripts into a new folder and return it.
+
+    Parameters
+    ----------
+    folder
+        Is made.
+    failures
+        Where the scripts note down how they failed: code, name and the words before the flags. In a pipe, a script, or
+        a call of Python's, nothing else keeps that.
+    """
     folder.mkdir()
     for name, function in _PROGRAMS.items():
         script = folder / name
+        noted = _NOTED.format(failures=str(failures), name=name) if failures else ""
         script.write_text(
-            f"#!{sys.executable} -P\nimport sys\nfrom taomagic.cli import {function}\nsys.exit({function}())\n",
+            f"#!{sys.executable} -P\nimport sys\nfrom taomagic.cli import {function}\ncode = {function}()\n{noted}"
+            "sys.exit(code)\n",
             encoding="utf-8",
         )
         script.chmod(0o755)

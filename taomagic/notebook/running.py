@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from taomagic.errors import DataProblem, EnvironmentProblem
-from taomagic.notebook import launchers
 from taomagic.notebook.interrupts import Interrupts
 from taomagic.notebook.judging import CellReport, judge, title_of, without_status
 from taomagic.project import remembered
@@ -27,12 +26,13 @@ _METADATA = "taomagic"
 _NOT_PASSED_ON = frozenset({"LAUNCHER_MOUNTS", remembered.VARIABLE})
 _STARTUP = """\
 from taomagic.notebook.watch import prepare as _prepare
-_prepare(get_ipython(), {names!r}, in_process={in_process!r}, stand_ins={stand_ins!r})
+_prepare(get_ipython(), {names!r}, in_process={in_process!r}, stand_ins={stand_ins!r}, failures={failures!r})
 del _prepare
 open({ready!r}, "w").close()
 """
 #: Written when a kernel is prepared; IPython goes on after a startup file that failed.
 _READY = "kernel.ready"
+_FAILURES = "failures.txt"
 
 
 @dataclass(frozen=True)
@@ -246,6 +246,7 @@ def _kernel(wishes: Wishes) -> tuple[Any, dict[str, str]]:
             names=dict(wishes.names),
             in_process=wishes.in_process,
             stand_ins=str(place) if wishes.programs else "",
+            failures=str(place / _FAILURES),
             ready=str(place / _READY),
         ),
         encoding="utf-8",
@@ -257,8 +258,7 @@ def _kernel(wishes: Wishes) -> tuple[Any, dict[str, str]]:
     spec.parent.mkdir(parents=True)
     argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=40"]
     spec.write_text(json.dumps({"argv": argv, "display_name": _KERNEL, "language": "python"}))
-    programs = launchers.write(place / "launchers")
-    folders = [*map(str, wishes.programs), str(programs), str(Path(sys.executable).parent)]
+    folders = [*map(str, wishes.programs), str(Path(sys.executable).parent)]
     kept = {name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON}
     environment = {
         **kept,

@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 # `$NAME`, `${NAME}`, and IPython's `{NAME}`; several of them may stand side by side.
 _NAMES = r"(?:\$(?:\w+|\{\w+\})|\{[A-Za-z_]\w*\})+"
-# A word that begins with one or several variables and goes on with a slash.
-_ROOTED = re.compile(rf"(?<![^\s=:;|&(<>\"])\"?(?P<names>{_NAMES})\"?/")
+# A word that begins with one or several variables and goes on with a slash; or has the slash in front: `rm -rf /$GONE`.
+_ROOTED = re.compile(
+    rf"(?<![^\s=:;|&(<>\"])\"?(?:(?P<names>{_NAMES})\"?/|/\"?(?P<behind>{_NAMES})\"?(?=[/\s;|&)]|$))"
+)
 # `cd` alone goes to the home folder, and what follows works there.
 _GO_HOME = re.compile(rf"(?:^|[\s;&|(])cd[ \t]+\"?(?P<names>{_NAMES})\"?(?=\s*(?:[;&|)\n]|$))")
 _NAME = re.compile(r"\$\{?([A-Za-z_]\w*)\}?|\{([A-Za-z_]\w*)\}")
@@ -44,9 +46,9 @@ def refusal(line: str, value_of: Callable[[str], str | None]) -> str:
     """
     text = _without_literals(line)
     for match in _ROOTED.finditer(text):
-        if name := _all_empty(match["names"], text, value_of):
-            rest = re.match(r"[^\s\"';|&)<>]*", line[match.end() - 1 :])
-            path = rest[0] if rest else "/"
+        if name := _all_empty(match["names"] or match["behind"], text, value_of):
+            rest = re.match(r"[^\s\"';|&)<>]*", line[match.end() - 1 if match["names"] else match.end() :])
+            path = (rest[0] if rest else "") or "/"
             return f"${name} is unset, so that this line would work on {path}."
     for match in _GO_HOME.finditer(text):
         if name := _all_empty(match["names"], text, value_of):

@@ -83,6 +83,9 @@ def test_a_cell_is_called_after_its_command() -> None:
         ("ls $GONE$NONE/x", "/x"),
         ("echo a>$GONE/x", "/x"),
         ("rm -rf {EMPTY}/x", "/x"),
+        ("rm -rf /$GONE/*", "/*"),
+        ("rm -rf /$GONE", "/"),
+        ('rm -rf "/${GONE}"/ b', "/"),
         ("echo \"it's\" $GONE/x '", "/x"),
         ("set -e  # don't\nrm -rf $GONE/x\n", "/x"),
     ],
@@ -101,6 +104,9 @@ def test_a_line_that_would_go_home_is_refused(line: str) -> None:
     [
         "rm -rf $HERE/tfrecords/*",
         "rm -rf $HERE$GONE/x",
+        "rm -rf /tmp/$GONE/x",
+        "wget http://$GONE/x",
+        "rm /$GONE.txt",
         "rm -rf relative$GONE/x",
         "echo '$GONE/x'",
         r"echo \$GONE/x",
@@ -195,6 +201,9 @@ with open(os.path.expanduser("~/.tao_mounts.json"), "w") as file:
         "%env LOCAL_PROJECT_DIR=/data/tlt-experiments\nprint(os.environ['LOCAL_PROJECT_DIR'] == FIXME)",
         "!tlt --version\n!tao ssd train -e missing.txt -r out",
         "1 / 0",
+        "found = !ls missing; exit 4\nprint(len(found))",
+        "!tao lisst | cat\n!tao ssd trian -k secret || true",
+        "%%bash\ntao --version | head -1\nif false; then tao nonsense; fi",
         "print('behind')",
     )
     before = notebook.read_bytes()
@@ -209,7 +218,7 @@ def test_every_kind_of_failure_is_told_and_the_run_goes_on(executed: tuple[int, 
     notebook = json.loads((folder / "a.executed.ipynb").read_text())
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     states = [cell["metadata"]["taomagic"]["state"] for cell in cells]
-    assert states == ["ok", "ok", *["failed"] * 4, "ok", "failed", "failed", "ok"]
+    assert states == ["ok", "ok", *["failed"] * 4, "ok", *["failed"] * 4, "ok", "ok"]
     assert STATUS_MIME not in json.dumps(notebook)
     texts = ["".join("".join(o.get("text", "")) for o in cell["outputs"]) for cell in cells]
     assert texts[0] == f"FIXME isn't defined in this notebook; it is now {folder}.\nTrue\n"
@@ -219,13 +228,16 @@ def test_every_kind_of_failure_is_told_and_the_run_goes_on(executed: tuple[int, 
     assert texts[6].endswith("True\n")
     assert not list(folder.glob("should_not_be*"))
     for told in (
-        "[10/10] print('behind')",
+        "[13/13] print('behind')",
         "Exit code 3: exit 3",
+        "Exit code 4: ls missing; exit 4",
+        "Exit code 2: tao lisst\n",
+        "Exit code 2: tao ssd trian\n",
         "$UNSET is unset, so that this line would work on /tfrecords/*.",
         "$UNSET is unset, so that this line would work on /x.",
         "SpecProblem: missing.txt",
         "ZeroDivisionError: division by zero",
-        "4 of 10 cells went well, 6 failed, 0 didn't run",
+        "5 of 13 cells went well, 8 failed, 0 didn't run",
         "QUICK RUN",
     ):
         assert told in out, told
@@ -307,7 +319,7 @@ def test_no_cell_runs_unguarded(
 ) -> None:
     """IPython goes on after a startup file that failed, and nothing would then keep `rm -rf $UNSET/` from running."""
     monkeypatch.setattr(
-        running, "_STARTUP", "{names} {in_process} {stand_ins} {ready}\nimport no_such_module\n"
+        running, "_STARTUP", "{names} {in_process} {stand_ins} {failures} {ready}\nimport no_such_module\n"
     )
     notebook = written(tmp_path / "a.ipynb", "!touch ran")
     assert tao(["notebook", "run", str(notebook)]) == 1
