@@ -1,4 +1,4 @@
-"""NVIDIA's notebooks for Colab, elsewhere: its folders lie beside the notebook, and nothing is installed."""
+"""NVIDIA's notebooks for Colab, elsewhere: its folders lie beside the notebook. And what no notebook may install."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ _ASSIGNMENT = re.compile(
 _SPECS = re.compile(r"/(?P<part>tensorflow|pytorch)/(?P<net>\w+(?:/\w+)?)/specs\b")
 # Installs CUDA, Python and wheels with apt-get and pip.
 _INSTALLATION = re.compile(r"/(?P<script>setup_env\w*\.sh)\b")
+# Its `tao` would take the place of ours, and its old Docker and Requests that of what Jupyter needs.
+_LAUNCHER = re.compile(
+    r"\bpip[\d.]*\s+install\b[^;|&\n]*?(?<![\w/-])(?P<package>nvidia[-_](?:tao|tlt|pyindex))(?![\w-])"
+)
 
 
 def redirected(text: str, folder: Path, environ: Mapping[str, str]) -> tuple[str, list[str]]:
@@ -112,16 +116,21 @@ def _repository(text: str, folder: Path) -> Path:
 
 
 def left_out(line: str, environ: Mapping[str, str]) -> str:
-    """Return why a shell line is left out; empty where it is to be run.
+    """Return why a shell line that installs something is left out; empty where it is to be run.
 
     Examples
     --------
     >>> environ = {"COLAB_NOTEBOOKS_PATH": "/nvidia-tao", "bash_script": "setup_env_desktop.sh"}
     >>> left_out("sh $COLAB_NOTEBOOKS_PATH/tensorflow/$bash_script", environ)
     "setup_env_desktop.sh isn't needed and was left out: it installs CUDA, Python and TensorFlow on this machine."
+    >>> left_out("pip3 install nvidia-tao", {})
+    "nvidia-tao was left out: taomagic is the launcher here, and NVIDIA's would take the place of its `tao`."
     >>> left_out("sh setup.sh", {})
     ''
     """
+    if launcher := _LAUNCHER.search(line):
+        package = launcher["package"]
+        return f"{package} was left out: taomagic is the launcher here, and NVIDIA's would take the place of its `tao`."
     if REPOSITORY not in environ:
         return ""
     text = re.sub(r"\$\{?(\w+)\}?", lambda match: environ.get(match[1], match[0]), line)

@@ -75,6 +75,24 @@ def test_what_is_here_and_other_notebooks_stay_as_they_are(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
+    ("line", "package"),
+    [
+        ("pip3 install nvidia-tao", "nvidia-tao"),
+        ("pip install --upgrade nvidia-tao==5.5.1", "nvidia-tao"),
+        ("/usr/bin/python3 -m pip install nvidia-pyindex", "nvidia-pyindex"),
+        ("pip3.8 install -q matplotlib nvidia-tlt", "nvidia-tlt"),
+        ("pip3 install matplotlib==3.3.3", ""),
+        ("pip3 show nvidia-tao", ""),
+        ("pip3 install nvidia-tao-deploy", ""),
+        ("pip3 install x; echo nvidia-tao", ""),
+    ],
+)
+def test_nvidias_launcher_does_not_take_ours_place(line: str, package: str) -> None:
+    """It did: `tao` was NVIDIA's from then on, and Docker's and Requests' packages were of 2020."""
+    assert colab.left_out(line, {}).partition(" ")[0] == package
+
+
+@pytest.mark.parametrize(
     ("line", "script"),
     [
         ("sh $COLAB_NOTEBOOKS_PATH/tensorflow/$bash_script", "setup_env_desktop.sh"),
