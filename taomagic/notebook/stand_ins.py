@@ -126,6 +126,8 @@ def _download(
     for address in addresses:
         kind = _kind(f"{address} {target}")
         path = Path(target) if target else Path(folder) / (kind or PurePosixPath(urlsplit(address).path).name)
+        if kind == NGC_CLI and not (here / "bin" / "ngc").exists():
+            return _pass_on(here, name, words)  # only the person's data were to take the place of downloads
         if kind:
             paths[path] = functools.partial(archive, here, kind)
         elif path.name.endswith(ENDINGS) and _is_for_data(path) and by_name(here, path.name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
 from pathlib import Path
 
@@ -46,6 +47,19 @@ def test_an_archive_is_answered_and_announced(
     assert err.startswith(f"[stand-in for {name}] nothing was downloaded")
     with zipfile.ZipFile(target) as file:
         assert sorted(file.namelist()) == ["testing/image_2/000000.txt", "training/image_2/000000.txt"]
+
+
+def test_with_the_persons_data_nvidias_programs_come_from_nvidia(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = place / "real" / "wget"
+    real.parent.mkdir()
+    real.write_text('#!/bin/sh\necho "$@" > asked\n')
+    real.chmod(0o755)
+    monkeypatch.setenv("PATH", str(real.parent), prepend=os.pathsep)
+    address = "https://ngc.nvidia.com/downloads/ngccli_cat_linux.zip"
+    assert main("wget", str(place), [address, "-P", "ngccli"]) == 0
+    assert Path("asked").read_text() == f"{address} -P ngccli\n"
 
 
 def test_a_persons_own_archive_is_left_alone(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
