@@ -78,7 +78,7 @@ def read(path: Path) -> Any:
         import nbformat
 
     try:
-        return nbformat.read(path, as_version=4)
+        notebook = nbformat.read(path, as_version=4)
     except OSError as error:
         raise DataProblem(
             f"The notebook can't be read: {error.strerror}.",
@@ -89,6 +89,10 @@ def read(path: Path) -> Any:
         raise DataProblem(
             f"This is no Jupyter notebook: {str(error).splitlines()[0][:120]}", where=str(path)
         ) from None
+    for cell in notebook.cells:
+        # An editor of Windows wrote it. Jupyter's pages do the same; a shell would take the \r for a part of a word.
+        cell.source = _source(cell).replace("\r\n", "\n")
+    return notebook
 
 
 def write(path: Path, notebook: Any) -> None:

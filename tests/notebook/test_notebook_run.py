@@ -300,6 +300,11 @@ def test_mistakes_with_notebooks_are_told(
     assert not list(tmp_path.glob("*.executed.ipynb"))
 
 
+def test_a_notebook_with_line_ends_of_windows_is_read_as_any_other(tmp_path: Path) -> None:
+    notebook = written(tmp_path / "a.ipynb", "!echo \\\r\n  --flag\r\n")
+    assert running.text_of(running.read(notebook)) == "!echo \\\n  --flag\n"
+
+
 def test_a_kernel_that_does_not_start_is_one_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
