@@ -32,7 +32,7 @@ NOT_TEXTS: Final = Path(__file__).with_name("not_texts.txt")
 _OTHERS: Final = re.compile(
     r"_pb2\.py$|/generate\.py$|^view/locale/|^samples/(notebook|build|gallery|scene|layout|people|cars|canvas)"
     r"|catalog_build|^view/(markup|draw_svg|awaiting)\.py$|^deferred\.py$|^engine/export/deepstream\.py$"
-    r"|^engine/device_bundle/(run|objects|tensorrt_engine)\.py$|^notebook/stand_ins\.py$"
+    r"|^engine/device_bundle/(run|pictures|objects|tensorrt_engine)\.py$|^notebook/stand_ins\.py$"
 )
 
 #: Modules in which single words are texts as well, and where: assigned names, keyword arguments, called functions.
@@ -42,7 +42,7 @@ SHORT: Final = {
     "view/static.py": {"header", "heading", "groups"},
     "view/tables.py": {"header", "_SETTINGS"},
     "view/panel_state.py": {"groups"},
-    "project/environment.py": {"TWINS"},
+    "project/layout_table.py": {"FOLDER_KINDS"},
 }
 
 #: Single words that stand alone in a table or a card.
