@@ -29,6 +29,7 @@ from taomagic.errors import DataProblem
 #: TensorRT 8.5.3, of TAO 5's deploy container. TensorRT reads caches of other releases; what counts is the method.
 CACHE_VERSION: Final = 8503
 _STEPS: Final = 127
+_LONGEST_HEADER: Final = 200
 _HEADER = re.compile(r"TRT-\d+-\w+Calibration\w*")
 _HINT: Final = "Make a new one: leave the file out, and give images with --cal_image_dir or --cal_data_file."
 
@@ -63,6 +64,25 @@ def write_cache(
     if model:
         with atomic_write(_owner_file(path)) as file:
             file.write(json.dumps({"model": model, "cache": hashlib.sha256(content).hexdigest()}).encode())
+
+
+def check_cache(path: Path, *, shown_as: str) -> None:
+    """Check that a cache may be read from a path, or written to it: what lies there, if anything, is one.
+
+    Without this a model whose name went to the wrong flag would be replaced.
+
+    Raises
+    ------
+    DataProblem
+        The path is a folder, or a file of something else.
+    """
+    if path.is_dir():
+        raise _is_folder(shown_as)
+    if path.is_file() and path.stat().st_size > 0:
+        with path.open("rb") as file:
+            first = file.readline(_LONGEST_HEADER)
+        if not _HEADER.fullmatch(first.decode("latin-1").strip()):
+            raise _no_cache(shown_as)
 
 
 def made_for(path: Path) -> str:
@@ -113,11 +133,7 @@ def read_cache(path: Path, *, shown_as: str = "") -> dict[str, float]:
     place = shown_as or str(path)
     lines = _read(path, place).splitlines()
     if not lines or not _HEADER.fullmatch(lines[0].strip()):
-        raise DataProblem(
-            "this isn't a calibration cache: its first line must be like TRT-8503-EntropyCalibration2",
-            where=place,
-            hint=_HINT,
-        )
+        raise _no_cache(place)
     ranges: dict[str, float] = {}
     for number, line in enumerate(lines[1:], 2):
         if not line.strip():
@@ -183,4 +199,16 @@ def _read(path: Path, place: str) -> str:
     except UnicodeDecodeError:
         raise DataProblem("this isn't a text file", where=place, hint=_HINT) from None
     except IsADirectoryError:
-        raise DataProblem("this is a folder, not a file", where=place, hint="Add the file's name.") from None
+        raise _is_folder(place) from None
+
+
+def _no_cache(place: str) -> DataProblem:
+    return DataProblem(
+        "this isn't a calibration cache: its first line must be like TRT-8503-EntropyCalibration2",
+        where=place,
+        hint=_HINT,
+    )
+
+
+def _is_folder(place: str) -> DataProblem:
+    return DataProblem("this is a folder, not a file", where=place, hint="Add the file's name.")

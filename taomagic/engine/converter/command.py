@@ -116,6 +116,7 @@ def make_engine(
         Size of the engine in MiB.
     """
     start = time.monotonic()
+    _check_files(args, paths, target)
     for_tensorrt = tensorrt.wanted(args.runtime)
     ranges, origin = None, ""
     if args.data_type == "int8":
@@ -147,6 +148,20 @@ def make_engine(
     )
     say(f"Saved: {paths.to_container(target)}")
     return size
+
+
+def _check_files(args: argparse.Namespace, paths: PathMap, target: Path) -> None:
+    """Refuse an engine with the name of a file of its calibration, which it would replace."""
+    if args.data_type != "int8":
+        return
+    for name in ("cal_cache_file", "cal_data_file", "cal_json_file"):
+        given = getattr(args, name)
+        if given and paths.to_host(given).resolve() == target.resolve():
+            raise UsageProblem(
+                f"the engine would replace the file of --{name}",
+                where=given,
+                hint="Give the engine another name.",
+            )
 
 
 def _tell_unused(args: argparse.Namespace) -> None:

@@ -16,6 +16,7 @@ from taomagic.engine.converter.build import Source
 from taomagic.engine.converter.calibration import calibrate
 from taomagic.engine.converter.calibration_cache import (
     as_stored,
+    check_cache,
     made_for,
     read_cache,
     read_scales,
@@ -81,6 +82,8 @@ def find_ranges(
         A file or an image can't be used.
     """
     cache = paths.to_host(args.cal_cache_file) if args.cal_cache_file else None
+    if cache is not None:
+        check_cache(cache, shown_as=args.cal_cache_file)
     force = getattr(args, "force_ptq", False)
     if args.cal_json_file and force:
         logger.info("--force_ptq: calibrating; the scales in %s aren't used.", args.cal_json_file)
@@ -127,6 +130,8 @@ def require_data(args: argparse.Namespace, paths: PathMap, folders: Sequence[str
     """
     file = paths.to_host(args.cal_data_file) if args.cal_data_file else None
     cache = paths.to_host(args.cal_cache_file) if args.cal_cache_file else None
+    if cache is not None:
+        check_cache(cache, shown_as=args.cal_cache_file)
     if file is not None and (file.exists() or not args.cal_image_dir):
         read_count(file, shown_as=args.cal_data_file)
     elif args.cal_image_dir:

@@ -272,6 +272,18 @@ def test_a_cache_of_another_model_is_refused(build: Run, folder: Path) -> None:
     assert "Input" in output
 
 
+def test_a_model_whose_name_went_to_the_flag_of_the_cache_survives(run: Run, folder: Path) -> None:
+    model = convolutional()
+    (folder / "net.onnx").write_bytes(model)
+    (folder / "cal.json").write_text('{"tensor_scales": {"Input": 1.0}}')
+    for words in (("--cal_image_dir", "@made/data"), ("--cal_json_file", "@out/cal.json")):
+        code, output = run(
+            "converter", "@out/net.onnx", "-t", "int8", "-c", "@out/net.onnx", "-e", "@out/e", *words
+        )
+        assert (code, "this isn't a calibration cache" in output) == (1, True), output
+        assert (folder / "net.onnx").read_bytes() == model
+
+
 def test_a_cache_of_an_earlier_training_is_made_anew_or_refused(
     build: Run, run: Run, folder: Path, made: Path
 ) -> None:
@@ -390,6 +402,8 @@ def test_a_yolo_of_other_tools_converts_and_runs_in_every_precision(run: Run, fo
         (("-e", "@made"), "is a folder"),
         (("-t", "int8"), "nothing gives them"),
         (("-t", "int8", "-c", "@out/none.bin"), "doesn't exist yet"),
+        (("-t", "int8", "-c", "@made"), "this is a folder"),
+        (("-t", "int8", "-c", "@out/x.trt", "--cal_image_dir", "@made/data"), "would replace the file of"),
         (("-u", "-2"), "DLA"),
     ],
 )  # fmt: skip
