@@ -29,8 +29,8 @@ import cv2
 import numpy as np
 import torch
 
-from taomagic.engine.converter.build import Profile, build, prepare
-from taomagic.engine.converter.runtime import OnnxEngine
+from taomagic.engine.converter.build import build, prepare
+from taomagic.engine.converter.runtime import OnnxEngine, Profile
 from taomagic.engine.data.images import read
 from taomagic.engine.detectnet_v2 import onnx_export as grid_export
 from taomagic.engine.detectnet_v2 import predictor as grid_predictor
@@ -82,7 +82,7 @@ def ssd(runtime: str, folder: Path, width: float, files: Sequence[Path]) -> Make
     model = SSD(architecture).eval()
     with torch.no_grad():
         for level in range(6):  # sure of the background nearly everywhere, as trained networks are
-            model.heads[f"ssd_conf_{level}"].bias.data.view(-1, len(CLASSES) + 1)[:, 0] += 3.5
+            model.heads.get_parameter(f"ssd_conf_{level}.bias").view(-1, len(CLASSES) + 1)[:, 0] += 3.5
     device = choose_device()
     exported = export_onnx(model, experiment) if runtime == "engine" else b""
     device.place(model)
@@ -104,7 +104,7 @@ def detectnet_v2(runtime: str, _folder: Path, width: float, files: Sequence[Path
     torch.manual_seed(0)
     model = DetectNet(GridArchitecture("resnet", 10, width, SHAPE, CLASSES, True, False, 35.0, 0.5)).eval()
     with torch.no_grad():
-        model.heads["output_bbox"].bias.data.fill_(1.0)  # boxes of 70 pixels
+        model.heads.get_parameter("output_bbox.bias").fill_(1.0)  # boxes of 70 pixels
     device = choose_device()
     exported = grid_export.export_with_scales(model).model if runtime == "engine" else b""
     device.place(model)
