@@ -52,7 +52,8 @@ def run(
             where=f"{args.task} compare",
             hint="Give two or more: -m model.hdf5 fp32.engine int8.engine. The first one is the reference.",
         )
-    repeated = {model for model in args.models if args.models.count(model) > 1}
+    files = [paths.to_host(model).resolve() for model in args.models]
+    repeated = {model for model, file in zip(args.models, files, strict=True) if files.count(file) > 1}
     if repeated:
         raise UsageProblem(
             f"{', '.join(sorted(repeated))} is given more than once",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ from taomagic.engine.cores import usable_cores
 from taomagic.errors import ModelFileProblem, UsageProblem
 
 Tensors = dict[str, npt.NDArray[Any]]
+
+#: What ONNX Runtime calls a tensor of float16.
+_HALF: Final = "tensor(float16)"
 
 
 class Profile(NamedTuple):
@@ -135,6 +138,10 @@ class OnnxEngine:
         # A model of a fixed batch size takes no other one, whatever its engine was asked for.
         self.profile = Profile(fixed, fixed, fixed) if fixed else profile
         self._shape = tuple(size if isinstance(size, int) and size > 0 else None for size in shape[1:])
+        # Models in half precision may take images of it, too.
+        self._half = {entry.name: entry.type for entry in self._session.get_inputs()}[
+            self.input_name
+        ] == _HALF
         self._others = tuple(name for name in inputs if name != self.input_name)
         self._shown_as = shown_as
 
@@ -177,7 +184,8 @@ class OnnxEngine:
         return run_in_parts(images, further, self.profile, self._run_once, self._shown_as)
 
     def _run_once(self, images: npt.NDArray[np.float32], others: Mapping[str, npt.NDArray[Any]]) -> Tensors:
-        feed = {self.input_name: np.ascontiguousarray(images, np.float32), **others}
+        kind = np.float16 if self._half else np.float32
+        feed = {self.input_name: np.ascontiguousarray(images, kind), **others}
         return dict(zip(self.outputs, self._session.run(None, feed), strict=True))
 
 

@@ -119,6 +119,21 @@ def test_a_model_of_a_fixed_batch_size_takes_any_number_of_images() -> None:
     np.testing.assert_allclose(fixed.run(images(5))["score"], free.run(images(5))["score"], atol=1e-5)
 
 
+def test_a_model_that_takes_images_in_half_precision_runs() -> None:
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            [onnx.helper.make_node("Relu", ["Input"], ["score"])],
+            "half",
+            [onnx.helper.make_tensor_value_info("Input", onnx.TensorProto.FLOAT16, ["N", 3, 16, 16])],
+            [onnx.helper.make_tensor_value_info("score", onnx.TensorProto.FLOAT16, ["N", 3, 16, 16])],
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    found = OnnxEngine(model.SerializeToString(), {}, profile=Profile(1, 2, 2)).run(images(3))["score"]
+    np.testing.assert_allclose(found, np.maximum(images(3), 0), rtol=1e-3, atol=1e-3)
+
+
 def test_callers_share_an_engines_threads_and_get_what_one_would(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = []
     real = runtime.open_session
