@@ -62,7 +62,7 @@ def filled(name: str, text: str, folder: Path) -> str:
     if match is None or not _FOLDER.search(name):
         return text
     project = match["project"]
-    if project in nets.SHIPPED_PROJECTS and (not _HOST.match(name) or Path(project).is_dir()):
+    if (project in nets.SHIPPED_PROJECTS and not _HOST.match(name)) or Path(project).is_dir():
         return text
     return f"{folder}{match['rest']}"
 

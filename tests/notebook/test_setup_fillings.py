@@ -96,11 +96,13 @@ def test_only_folders_of_this_machine_that_nobody_has_named_are_filled_in(
     assert filled(name, value, HERE) == expected
 
 
+@pytest.mark.parametrize("project", ["/data/tlt-experiments", "/path/to/local/tao-experiments"])
 def test_a_shipped_project_that_is_there_is_the_readers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch, project: str
 ) -> None:
-    monkeypatch.setattr(Path, "is_dir", lambda path: str(path) == "/data/tlt-experiments")
-    assert filled("LOCAL_PROJECT_DIR", "/data/tlt-experiments", HERE) == "/data/tlt-experiments"
+    monkeypatch.setattr(Path, "is_dir", lambda path: str(path) == project)
+    assert filled("LOCAL_PROJECT_DIR", project, HERE) == project
+    assert filled("LOCAL_DATA_DIR", f"{project}/data", HERE) == f"{project}/data"
 
 
 def test_missing_names_are_defined_where_a_cell_uses_them_and_nowhere_else() -> None:
