@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from onnx import TensorProto
 
 from taomagic.engine.console import progress, say
 from taomagic.engine.converter.build import Source
@@ -30,12 +31,12 @@ from taomagic.engine.converter.calibration_data import (
 )
 from taomagic.engine.converter.graph import tensors_to_calibrate
 from taomagic.engine.data.tensorfile import read_batches, read_count, write_batches
-from taomagic.errors import DataProblem, UsageProblem
+from taomagic.errors import DataProblem, ModelFileProblem, UsageProblem
 from taomagic.project.paths import PathMap
 
 logger = logging.getLogger(__name__)
 
-#: Share of the tensors without a range in a cache of the model's own: those that were 0 throughout.
+#: Share of the tensors that may lack a range in a cache whose model nobody knows: some are 0 throughout.
 _MAY_LACK: Final = 0.1
 
 Batches = Iterator[npt.NDArray[np.float32]]
@@ -99,7 +100,8 @@ def find_ranges(
     elif cache is not None and cache.is_file() and _belongs(cache, source, folders, args.cal_cache_file):
         logger.info("Reading the calibration cache %s.", args.cal_cache_file)
         ranges = read_cache(cache, shown_as=args.cal_cache_file)
-        _tell_lacking(source, ranges, args.cal_cache_file)
+        if made_for(cache) != source.fingerprint:
+            _tell_lacking(source, ranges, args.cal_cache_file)
         return ranges, args.cal_cache_file
     elif folders:
         origin = ", ".join(folders)
@@ -232,6 +234,7 @@ def _image_batches(
 def _run(
     batches: Batches, count: int, args: argparse.Namespace, source: Source, shown_as: str
 ) -> dict[str, float]:
+    _require_floats(source)
     return calibrate(
         source.simplified,
         progress(batches, "Calibrating", count),
@@ -240,3 +243,16 @@ def _run(
         batch=source.fixed_batch,
         shown_as=shown_as,
     )
+
+
+def _require_floats(source: Source) -> None:
+    """Refuse to calibrate a model whose images are in other numbers than ours."""
+    entry = next(value for value in source.model.graph.input if value.name == source.input_name)
+    kind = entry.type.tensor_type.elem_type
+    if kind != TensorProto.FLOAT:
+        raise ModelFileProblem(
+            f"the model takes images in {TensorProto.DataType.Name(kind).lower()}, and calibrations have them in "
+            "float32",
+            where=source.shown_as,
+            hint="Export it in float32, or give a finished cache with --cal_cache_file.",
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ from taomagic.engine.detectnet_v2.onnx_export import export_with_scales
 from taomagic.engine.ssd import weights as ssd_weights
 from taomagic.engine.ssd.model import SSD, Architecture
 from taomagic.engine.ssd.onnx_export import export_onnx
-from taomagic.engine.storage.model_file import write_onnx
+from taomagic.engine.storage.model_file import read_onnx, write_onnx
 from taomagic.spec.detectnet_v2 import read_experiment as read_detectnet
 from taomagic.spec.ssd import read_experiment as read_ssd
 from tests.engine.commands.conftest import SPEC
@@ -322,8 +323,15 @@ def test_a_cache_of_an_earlier_training_is_made_anew_or_refused(
 def test_a_cache_that_knows_a_part_of_the_model_is_warned_of(run: Run, folder: Path) -> None:
     write_onnx(folder / "net.onnx", convolutional(layers=4))
     whole = {"Input": 4.0, **{f"relu_{index}": 4.0 for index in range(3)}, "features": 4.0}
-    for ranges, warns in ((whole, False), (dict(list(whole.items())[:3]), True)):
-        write_cache(folder / "cal.bin", ranges)
+    part = dict(list(whole.items())[:3])
+    own = read_onnx(folder / "net.onnx")
+    # A network that was trained with enable_qat has no scales for what it doesn't quantise.
+    for ranges, model, warns in (
+        (whole, "", False),
+        (part, "", True),
+        (part, hashlib.sha256(own).hexdigest(), False),
+    ):
+        write_cache(folder / "cal.bin", ranges, model=model)
         words = ("converter", "@out/net.onnx", "-t", "int8", "-c", "@out/cal.bin", "-e", "@out/net.engine")
         code, output = run(*words)
         assert code == 0, output
@@ -334,6 +342,21 @@ def test_another_networks_model_is_refused(build: Run) -> None:
     code, output = build("ssd", model="detectnet_v2.onnx")
     assert code == 1
     assert "this is a model of detectnet_v2, not of ssd" in output
+
+
+def test_a_model_of_bytes_is_not_calibrated(run: Run, folder: Path) -> None:
+    model = onnx.load_from_string(convolutional())
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    model.graph.node.insert(
+        0, onnx.helper.make_node("Cast", ["Input"], ["floats"], to=onnx.TensorProto.FLOAT)
+    )
+    model.graph.node[1].input[0] = "floats"
+    (folder / "bytes.onnx").write_bytes(model.SerializeToString())
+    write_batches(folder / "cal.tensor", [np.ones((1, 3, 16, 16), np.float32)], name="Input")
+    code, output = run(
+        "converter", "@out/bytes.onnx", "-t", "int8", "--cal_data_file", "@out/cal.tensor", "-e", "@out/e"
+    )
+    assert (code, "takes images in uint8" in output, "Traceback" in output) == (1, True, False)
 
 
 def test_a_model_from_elsewhere_converts(run: Run, folder: Path, made: Path) -> None:
