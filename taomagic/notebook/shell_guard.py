@@ -15,6 +15,10 @@ _ROOTED = re.compile(
 _GO_HOME = re.compile(rf"(?:^|[\s;&|(])cd[ \t]+\"?(?P<names>{_NAMES})\"?(?=\s*(?:[;&|)\n]|$))")
 _NAME = re.compile(r"\$\{?([A-Za-z_]\w*)\}?|\{([A-Za-z_]\w*)\}")
 _FIRST_OF_LINE = r"(?:^|[\s;&|(])"
+# What every shell, or bash, sets itself; a kernel that was started by no shell may not have them.
+_SET_BY_SHELLS = frozenset({"PWD", "UID", "EUID", "HOSTNAME", "RANDOM", "SECONDS", "BASHPID"})
+# Another script's variables become this one's.
+_SOURCE = re.compile(r"(?:^|[;&|(\n])\s*(?:source|\.)[ \t]+\S")
 _DOWNLOAD = re.compile(
     r"(?:^|[;&|(\n]|\b(?:then|else|do|sudo)\s)\s*(?P<program>wget|curl)(?=\s)(?P<words>[^;&|\n]*)"
 )
@@ -97,11 +101,15 @@ def _all_empty(written: str, text: str, value_of: Callable[[str], str | None]) -
 
 def _is_set_in(text: str, name: str) -> bool:
     """Tell whether the text gives the variable a value, or looks whether it has one: ``X=…``, ``read X``, ``-n $X``."""
-    return bool(
-        re.search(
-            rf"{_FIRST_OF_LINE}{name}\+?=\S|\bfor\s+{name}\s+in\b|\b(?:read|mapfile|getopts)\b[^;|&\n]*\s{name}\b"
-            rf"|\s-[nz]\s+\"?\$\{{?{name}\b",
-            text,
+    return (
+        name in _SET_BY_SHELLS
+        or bool(_SOURCE.search(text))
+        or bool(
+            re.search(
+                rf"{_FIRST_OF_LINE}{name}\+?=\S|\$\{{{name}:?=[^\s}}]|\b(?:for|select)\s+{name}\s+in\b"
+                rf"|\b(?:read|mapfile|getopts)\b[^;|&\n]*\s{name}\b|(?:\[|\b(?:test|printf))\s+-v\s+{name}\b|\s-[nz]\s+\"?\$\{{?{name}\b",
+                text,
+            )
         )
     )
 
