@@ -107,7 +107,8 @@ def _is_set_in(text: str, name: str) -> bool:
         or bool(
             re.search(
                 rf"{_FIRST_OF_LINE}{name}\+?=\S|\$\{{{name}:?=[^\s}}]|\b(?:for|select)\s+{name}\s+in\b"
-                rf"|\b(?:read|mapfile|getopts)\b[^;|&\n]*\s{name}\b|(?:\[|\b(?:test|printf))\s+-v\s+{name}\b|\s-[nz]\s+\"?\$\{{?{name}\b",
+                rf"|\b(?:read|mapfile|getopts)\b[^;|&\n]*\s{name}\b"
+                rf"|(?:\[|\b(?:test|printf))\s+-v\s+{name}\b|\s-[nz]\s+\"?\$\{{?{name}\b",
                 text,
             )
         )
