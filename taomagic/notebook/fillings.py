@@ -114,17 +114,23 @@ class Fillings(ast.NodeTransformer):
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
         """Look at ``os.environ["X"] = "…"`` and ``X = "…"``."""
-        match node.targets:
-            case [ast.Subscript(value=place, slice=ast.Constant(value=str(name)))] if _is_environ(place):
-                node.value = self._within(name, node.value)
-            case [ast.Name(id=name)]:
-                node.value = self._within(name, node.value)
-            case _:
-                self.generic_visit(node)
+        # Of `project = os.environ["X"] = "…"`, the variable that programs see tells what it is.
+        targets = sorted(node.targets, key=lambda target: isinstance(target, ast.Name))
+        name = next(filter(None, map(_name_of, targets)), "")
+        if name:
+            node.value = self._within(name, node.value)
+        else:
+            self.generic_visit(node)
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        """Look at ``X: str = "…"``."""
+        if node.value is not None:
+            node.value = self._within(_name_of(node.target), node.value)
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        """Look at ``%env X=…``, and at ``os.environ.setdefault("X", "…")`` and its like."""
+        """Look at ``%env X=…``, and at ``os.environ.setdefault("X", "…")``, ``….update(X="…")`` and their like."""
         match node:
             case ast.Call(
                 func=ast.Attribute(attr="run_line_magic"),
@@ -141,6 +147,14 @@ class Fillings(ast.NodeTransformer):
                 args=[ast.Constant(value=str(name)), value],
             ):
                 node.args[1] = self._within(name, value)
+            case ast.Call(func=ast.Attribute(attr="update", value=place)) if _is_environ(place):
+                for keyword in node.keywords:
+                    keyword.value = self._within(keyword.arg or "", keyword.value)
+                for each in (arg for arg in node.args if isinstance(arg, ast.Dict)):
+                    names = [key.value if isinstance(key, ast.Constant) else "" for key in each.keys]
+                    each.values = [
+                        self._within(str(name), value) for name, value in zip(names, each.values, strict=True)
+                    ]
             case _:
                 self.generic_visit(node)
         return node
@@ -164,6 +178,16 @@ class Fillings(ast.NodeTransformer):
         if value != text:
             self._tell(f"{name}: {text.strip()} isn't here; the notebook's folder takes its place: {value}")
         return value
+
+
+def _name_of(target: ast.expr) -> str:
+    """Return the variable that an assignment sets, here or in the environment; empty for other targets."""
+    match target:
+        case ast.Subscript(value=place, slice=ast.Constant(value=str(name))) if _is_environ(place):
+            return name
+        case ast.Name(id=name):
+            return name
+    return ""
 
 
 def _is_environ(node: ast.expr) -> bool:

@@ -64,6 +64,10 @@ class Cells:
         'os.environ["LOCAL_PROJECT_DIR"] = "{}"  # your own',
         "if True:\n    os.environ[\"LOCAL_PROJECT_DIR\"]='{}'",
         'os.environ.setdefault("LOCAL_PROJECT_DIR", "{}")',
+        'os.environ.update(LOCAL_PROJECT_DIR="{}")',
+        'os.environ.update({{"LOCAL_PROJECT_DIR": "{}"}})',
+        'project = os.environ["LOCAL_PROJECT_DIR"] = "{}"',
+        'LOCAL_PROJECT_DIR: str = "{}"\nos.environ["LOCAL_PROJECT_DIR"] = LOCAL_PROJECT_DIR',
         'os.environ["LOCAL_PROJECT_DIR"] = os.getenv("LOCAL_PROJECT_DIR", "{}")',
     ],
 )
