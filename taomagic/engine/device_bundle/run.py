@@ -82,10 +82,14 @@ def main() -> None:
     run = open_model(Path(args.model) if args.model else HERE / config["model"], config)
     threshold = config["threshold"] if args.threshold is None else args.threshold
     folders = [Path(args.output) / name for name in ("images", "labels")]
-    if folders[0].resolve() == Path(args.source).resolve():
+    source = Path(args.source).resolve()
+    if folders[0].resolve() in (source, source.parent):
         raise SystemExit(f"The pictures with boxes would replace {args.source}: give another folder with -o")
-    for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SystemExit(f"{args.output} can't be written: {error}") from error
     times = []
     try:
         for name, picture in pictures.take(args.source, args.frames):

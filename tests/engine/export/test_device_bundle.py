@@ -255,11 +255,21 @@ def test_the_programs_are_of_python_3_6(name: str) -> None:
         assert not evaluated or isinstance(node.annotation, ast.Name)
 
 
-def test_a_camera_without_opencv_is_told(place: Path, bundle: Callable[..., Path]) -> None:
+def test_what_is_wrong_on_the_device_is_told(place: Path, bundle: Callable[..., Path]) -> None:
     folder = bundle("ssd", "ssd.tlt", "-e", str(place / "ssd.txt"))
     done = on_device(folder, "camera:0", "-o", place / "camera_out")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("A camera needs OpenCV")
+    done = on_device(folder, place / "ssd.txt", "-o", place / "ssd.txt")
+    assert (done.returncode, "ssd.txt can't be written" in done.stderr) == (1, True)
+    assert "Traceback" not in done.stderr
+    (place / "mine/images").mkdir(parents=True)
+    original = (place / "pictures/a.png").read_bytes()
+    (place / "mine/images/a.png").write_bytes(original)
+    for source in ("mine/images", "mine/images/a.png"):
+        done = on_device(folder, place / source, "-o", place / "mine")
+        assert (done.returncode, "would replace" in done.stderr) == (1, True)
+        assert (place / "mine/images/a.png").read_bytes() == original
     done = on_device(folder, place / "pictures", "--model", place / "ssd.txt")
     assert "needs TensorRT" in done.stderr
     assert done.returncode == 1
