@@ -1,4 +1,4 @@
-"""What is wrong with a shell line while a variable is unset: ``rm -rf $UNSET/tfrecords/*``, ``wget $UNSET``."""
+"""What is wrong with a shell line: a variable is unset (``rm -rf $UNSET/tfrecords/*``, ``wget $UNSET``), or splits."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ _SET_BY_SHELLS = frozenset({"PWD", "UID", "EUID", "HOSTNAME", "RANDOM", "SECONDS
 _SOURCE = re.compile(r"(?:^|[;&|(\n])\s*(?:source|\.)[ \t]+\S")
 _DOWNLOAD = re.compile(
     r"(?:^|[;&|(\n]|\b(?:then|else|do|sudo)\s)\s*(?P<program>wget|curl)(?=\s)(?P<words>[^;&|\n]*)"
+)
+_REMOVAL = re.compile(
+    r"(?:^|[;&|(\n]|\b(?:then|else|do|sudo)\s)\s*(?:rm|rmdir|shred)(?=\s)(?P<words>(?:\"[^\"]*\"|[^;&|\n\"])*)"
 )
 # Flags of both that take the next word.
 _TAKES_WORD = re.compile(r"-{1,2}(?:[a-zA-Z]*[oPOU]|output|output-document|directory-prefix|header)$")
@@ -57,6 +60,21 @@ def refusal(line: str, value_of: Callable[[str], str | None]) -> str:
     for match in _GO_HOME.finditer(text):
         if name := _all_empty(match["names"], text, value_of):
             return f"${name} is unset, so that this line would work in your home folder."
+    return _split_removal(text, value_of)
+
+
+def _split_removal(text: str, value_of: Callable[[str], str | None]) -> str:
+    """Tell of a variable that stands without quotes in an `rm` and has a blank: the shell takes it for two paths."""
+    for call in _REMOVAL.finditer(text):
+        bare = re.sub(r"\"[^\"]*\"", "", call["words"])
+        for dollar, brace in _NAME.findall(bare):
+            name = dollar or brace
+            parts = (value_of(name) or "").split()
+            if len(parts) > 1 and not _is_set_in(text, name):
+                return (
+                    f"${name} has a blank in it, so that this line would delete {parts[0]}. "
+                    "Move the notebook to a folder whose path has no blank."
+                )
     return ""
 
 

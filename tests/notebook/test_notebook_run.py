@@ -137,6 +137,27 @@ def test_other_lines_may_run(line: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        "rm -rf $DATA/tfrecords/*",
+        "mkdir -p $DATA/tfrecords && rm -rf $DATA/tfrecords/*",
+        "if test $? -eq 0; then echo OK; else rm -f ${DATA}/a.zip; fi",
+        'rm -rf "$HERE" $DATA',
+        "sudo rm {DATA}",
+    ],
+)
+def test_a_removal_that_a_blank_in_the_path_would_split_is_refused(line: str) -> None:
+    values = {"DATA": "/home/me/TAO copy/data", "HERE": "/tmp"}
+    why = refusal(line, values.get)
+    assert why.startswith("$DATA has a blank in it, so that this line would delete /home/me/TAO. ")
+
+
+@pytest.mark.parametrize("line", ['rm -rf "$DATA/tfrecords"', "rm -rf $HERE/x", "ls $DATA", "rm x; ls $DATA"])
+def test_a_removal_that_no_blank_splits_may_run(line: str) -> None:
+    assert refusal(line, {"DATA": "/home/me/TAO copy/data", "HERE": "/tmp"}.get) == ""
+
+
+@pytest.mark.parametrize(
     ("words", "files", "gone"),
     [
         ("ssd prune -m a -o OUT/p.hdf5", [], ["OUT/p.hdf5"]),
