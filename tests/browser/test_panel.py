@@ -142,7 +142,7 @@ def test_a_comparison_shows_its_figures_and_its_pictures_in_the_dark(
     expect(figures.get_by_role("row", name="median").locator("strong")).to_have_text("★ 14.2")
     expect(panel.get_by_label("Models compared")).to_contain_text("Recommended: qat.int8.engine")
     picture = panel.locator(".tao-picture img")
-    expect(picture).to_be_visible()
+    expect(picture).to_be_visible(timeout=20_000)  # the kernel makes it smaller, after all else
     assert picture.evaluate("image => image.naturalWidth") > 1400, "boxes and words can be read"
     shots(panel, "compare-panel")
     notebook.save()
