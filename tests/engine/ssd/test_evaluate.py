@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 from dataclasses import replace
 
@@ -22,6 +21,7 @@ from taomagic.engine.ssd.postprocess import Detections
 from taomagic.engine.ssd.predictor import load_predictor
 from taomagic.errors import EnvironmentProblem, ModelFileProblem, TaoError
 from taomagic.project.paths import PathMap
+from taomagic.spec.arguments import parse_arguments
 from taomagic.spec.settings import NMSSettings
 from taomagic.spec.ssd import read_experiment
 
@@ -110,7 +110,7 @@ def test_a_models_folder_that_may_not_be_written_costs_no_results(evaluation, tm
 
 def test_a_misspelt_model_is_named_as_written_and_makes_no_folder(tmp_path):
     model = str(tmp_path / "missing/model.tlt")
-    args = argparse.Namespace(model=model, results_dir=None, spec=str(tmp_path / "none"), gpu_index=None)
+    args = parse_arguments("ssd", ["evaluate", "-e", str(tmp_path / "none"), "-m", model])
     with pytest.raises(TaoError, match="none"):
         evaluate.run(args, PathMap())
     assert not (tmp_path / "missing").exists()
