@@ -34,6 +34,7 @@ ENV_FLAGS = {
     "--backend": "backend",
     "--release": "release",
     "--lang": "language",
+    "--for-nvidia-notebooks": None,
     "--show": None,
 }
 #: What may stand first behind a control word.
