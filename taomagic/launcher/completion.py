@@ -115,6 +115,8 @@ def complete(text: str, facts: Facts) -> Completion | None:
     if start < 0:
         return None  # in a comment
     fragment = rest[start:]
+    if not text.endswith(fragment):
+        return None  # a quote is open since an earlier line, which goes on without a backslash
     try:
         words = split_words(rest[:start])
         completer = _Completer(facts, words, fragment, quote)

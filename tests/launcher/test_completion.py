@@ -264,6 +264,10 @@ def test_control_words_have_arguments_of_their_own(words: Words) -> None:
     assert words("%tao list ") == []
 
 
+def test_a_quote_that_is_open_since_an_earlier_line_has_no_words(facts: Facts) -> None:
+    assert complete("%tao '\n -a", facts) is None
+
+
 def test_the_environments_arguments(words: Words) -> None:
     assert words("%tao_env ")[0] == "ssd"
     assert words("%tao_env det") == ["detectnet_v2"]
@@ -276,6 +280,7 @@ def test_the_environments_arguments(words: Words) -> None:
         "--backend",
         "--release",
         "--lang",
+        "--for-nvidia-notebooks",
         "--show",
     ]
     assert words("%tao_env rtd") == ["rtdetr"]
