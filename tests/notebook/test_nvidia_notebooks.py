@@ -1,7 +1,6 @@
 """Notebooks in the manner of NVIDIA's, unmodified, run headless with sample data: no failing line, every file there.
 
-TAO 5's and that of samples 1.3.0 run as a whole; 1.2.0 has the same code as 1.3.0. What TAO 4.0 does otherwise, it does
-with the networks of 1.3.0.
+Each release's runs as a whole; 1.2.0 has the same code as 1.3.0.
 """
 
 from __future__ import annotations
@@ -19,9 +18,10 @@ from nbformat.v4 import new_code_cell, new_notebook
 from taomagic.cli import tao
 
 from . import artefact_checks as check
-from .fixtures.detectnet_v2_notebooks import VERSIONS, cells, engine_cells, specs
+from .fixtures.detectnet_v2_notebooks import VERSIONS, cells, specs
 
 NETWORK, CLASSES, SIZE, KEY = "detectnet_v2", ("car", "cyclist", "pedestrian"), (160, 96), "tlt_encode"
+MODEL = "detectnet_v2/pretrained_resnet18/pretrained_detectnet_v2_vresnet18/resnet18.hdf5"
 OTHER_MAP = '{"Mounts": []}'
 #: NVIDIA's specs take hours; the same files with little images and few epochs take seconds.
 SMALLER = {
@@ -99,36 +99,47 @@ def test_detectnet_v2_of_tao_5(five: tuple[Path, str]) -> None:
     check.status(results / "experiment_dir_retrain_qat/status.json")
 
 
-@pytest.mark.slow
-def test_detectnet_v2_of_tao_3_and_4(five: tuple[Path, str], tmp_path: Path) -> None:
-    project = tmp_path / "project"
-    texts = small_specs(project / "specs", "1.3.0")
-    # Archives and weights that are there already are taken as they are.
-    given = ("data/data_object_image_2.zip", "data/data_object_label_2.zip")
-    model = "detectnet_v2/pretrained_resnet18/pretrained_detectnet_v2_vresnet18/resnet18.hdf5"
-    for name in (*given, model):
+def start(five: Path, project: Path, version: str) -> dict[str, str]:
+    """Make a project in which archives and weights are there already, and return its specs."""
+    texts = small_specs(project / "specs", version)
+    for name in ("data/data_object_image_2.zip", "data/data_object_label_2.zip", MODEL):
         (project / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(five[0] / name, project / name)
-    # Both generations write engines and pictures of the same names.
-    keep = "!mkdir old && mv detectnet_v2/*infer_testing* old && cp -r detectnet_v2/experiment_dir_final old"
-    told = run(project, (*cells("1.3.0", size=SIZE), keep, *engine_cells("4.0")))
+        shutil.copy2(five / name, project / name)
+    return texts
+
+
+@pytest.mark.slow
+def test_detectnet_v2_of_tao_3(five: tuple[Path, str], tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    texts = start(five[0], project, "1.3.0")
+    told = run(project, cells("1.3.0", size=SIZE))
     assert "image archive already downloaded" in told
     assert "images OK" in told
-    assert f"{Path(model).name} is there already and stays as it is" in told
+    assert f"{Path(MODEL).name} is there already and stays as it is" in told
     assert KEY not in told.replace(f"KEY={KEY}", ""), "the key is nobody's business"
     for name, text in texts.items():
         assert (project / "specs" / name).read_text() == text, "a cell changes a spec and puts it back"
     check_data_and_trainings(project, ".tlt", KEY)
-
-    results, old = project / "detectnet_v2", project / "old"
-    check_predictions(old, project / "data/testing/image_2", "tlt", "etlt", "qat")
-    check_models(old / "experiment_dir_final", ".etlt", KEY)
-    check.tensor_file(old / "experiment_dir_final/calibration.tensor", SIZE, 10, 4)
+    results = project / "detectnet_v2"
+    final = results / "experiment_dir_final"
+    check_predictions(results, project / "data/testing/image_2", "tlt", "etlt", "qat")
+    check_models(final, ".etlt", KEY)
+    check.tensor_file(final / "calibration.tensor", SIZE, 10, 4)
     # What `export` built, for as many images as it was told, and what `tao converter` did.
-    check.engine(old / "experiment_dir_final/resnet18_detector.trt.int8", NETWORK, SIZE, "int8", 4)
-    check.engine(old / "experiment_dir_final/resnet18_detector.trt", NETWORK, SIZE, "int8", 64)
+    check.engine(final / "resnet18_detector.trt.int8", NETWORK, SIZE, "int8", 4)
+    check.engine(final / "resnet18_detector.trt", NETWORK, SIZE, "int8", 64)
 
-    check_predictions(results, project / "data/test_samples", "etlt", "qat")
+
+@pytest.mark.slow
+def test_detectnet_v2_of_tao_4(five: tuple[Path, str], tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    texts = start(five[0], project, "4.0")
+    run(project, cells("4.0", size=SIZE))
+    for name, text in texts.items():
+        assert (project / "specs" / name).read_text() == text, "a cell changes a spec and puts it back"
+    check_data_and_trainings(project, ".tlt", KEY)
+    results = project / "detectnet_v2"
+    check_predictions(results, project / "data/test_samples", "tlt", "etlt", "qat")
     check_models(results / "experiment_dir_final", ".etlt", KEY)
     check_deployed(results / "experiment_dir_final", ".etlt")
     # Without -r the results of `evaluate` lie beside the engine.
