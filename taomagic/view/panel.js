@@ -560,7 +560,7 @@ function render({ model, el }) {
   const texts = model.get("texts");
   const t = (name, values) => fill(texts[name], values);
   const head = model.get("head");
-  const waiting = {}; // questions to the kernel that are not answered yet: kind -> resolve
+  const waiting = {}; // questions to the kernel that are not answered yet: id or kind -> what was asked, and resolve
   let heard = false; // whether the kernel answers while it runs the cell
   let finished = false;
   let elapsed = 0;
@@ -571,8 +571,8 @@ function render({ model, el }) {
   function question(kind, more = {}) {
     const key = more.id ?? kind;
     return new Promise((resolve) => {
-      waiting[key] = resolve;
-      model.send({ kind, ...more });
+      waiting[key] = { asked: { kind, ...more }, resolve };
+      model.send(waiting[key].asked);
       setTimeout(() => resolve(null), kind === "picture" ? 30000 : REPLY_MS);
     });
   }
@@ -762,7 +762,7 @@ function render({ model, el }) {
       log.push(content);
     }
     const key = content.id ?? content.kind;
-    waiting[key]?.({ content, buffers });
+    waiting[key]?.resolve({ content, buffers });
     delete waiting[key];
   }
 
@@ -812,6 +812,8 @@ function render({ model, el }) {
         output.after(root);
         log.stick();
         listen();
+        // What was answered while nobody listened is lost; a picture does no harm if it comes twice.
+        Object.values(waiting).filter(({ asked }) => asked.kind === "picture").forEach(({ asked }) => model.send(asked));
       }
       if (card || performance.now() - began > 5000) {
         clearInterval(look);

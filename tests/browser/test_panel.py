@@ -141,8 +141,10 @@ def test_a_comparison_shows_its_figures_and_its_pictures_in_the_dark(
     expect(row.locator("td")).to_have_text(["★ 0.843", "★ 0.843", "★ 0.843", "0.831", "0.839"])
     expect(figures.get_by_role("row", name="median").locator("strong")).to_have_text("★ 14.2")
     expect(panel.get_by_label("Models compared")).to_contain_text("Recommended: qat.int8.engine")
+    # A picture is asked for when it comes into view, and where the page stands depends on when it grew.
+    panel.locator(".tao-picture").scroll_into_view_if_needed()
     picture = panel.locator(".tao-picture img")
-    expect(picture).to_be_visible(timeout=20_000)  # the kernel makes it smaller, after all else
+    expect(picture).to_be_visible(timeout=20_000)
     assert picture.evaluate("image => image.naturalWidth") > 1400, "boxes and words can be read"
     shots(panel, "compare-panel")
     notebook.save()
